@@ -1,0 +1,5 @@
+"""python -m hyperrun"""
+
+from hyperrun.cli import main
+
+raise SystemExit(main())

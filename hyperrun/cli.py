@@ -1,0 +1,79 @@
+"""The command line: a table of verbs. Picks one, imports it, hands on the rest of the line. No torch here."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from hyperrun.errors import Preempted, RunFailed, UserError, nearest
+
+COMMANDS = {
+    "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
+    "eval": "measure a run again from its checkpoint",
+    "ls": "list models, targets, hypernets, data sets, optimizers, experiments",
+    "data": "say where a data set is looked for and what is there; --download gets it",
+    "env": "versions, devices and paths: what a bug report needs",
+}
+"""Verb -> what it does; hyperrun.commands.VERB.main(argv) does it."""
+
+MODULES = {"eval": "eval_run"}
+"""Verbs whose module cannot have the verb's own name."""
+
+USAGE = """usage: hyperrun VERB ...
+
+{verbs}
+
+first steps
+  hyperrun train                                       a hyper CNN on small digits, under a minute
+  hyperrun train model=hyperresnet data=cifar10        a Wide ResNet whose kernels are generated
+  hyperrun train -m model=resnet,hyperresnet seed=0,1,2
+  hyperrun ls experiments                              the paper's rows, by name
+
+hyperrun VERB --help says more. HYPERRUN_DATA=DIR is where data sets are looked for.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; return the exit status (0 done, 1 failed, 2 asked for something impossible)."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE.format(verbs="\n".join(f"  {verb:6} {text}" for verb, text in COMMANDS.items())))
+        return 0
+    if args[0] in ("-V", "--version"):
+        from hyperrun import __version__
+
+        print(f"hyperrun {__version__}")
+        return 0
+    if args[0] in ("-sc", "--shell-completion") or args[0].startswith("-sc"):
+        args.insert(0, "train")  # Hydra's completion script calls the program without the verb
+    verb = args[0]
+    try:
+        if verb not in COMMANDS:
+            raise UserError(f"unknown verb '{verb}'{nearest(verb, COMMANDS)} (allowed: {', '.join(COMMANDS)})")
+        module = importlib.import_module(f"hyperrun.commands.{MODULES.get(verb, verb)}")
+        return module.main(args[1:])
+    except UserError as error:
+        return _fail(str(error), 2)
+    except RunFailed as error:
+        return _fail(str(error), 1)
+    except Preempted as error:
+        print(f"hyperrun: {error}; the same command goes on", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("hyperrun: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # hyperrun ls | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            return _fail(f"{error.strerror}: {error.filename or 'while writing'}", 2)
+        raise
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"hyperrun: error: {message}", file=sys.stderr)
+    return status

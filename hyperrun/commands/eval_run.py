@@ -1,0 +1,96 @@
+"""hyperrun eval RUN: the figures of a run again, from its checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from rich.table import Table
+
+from hyperrun.commands.hydra_app import VERSION_BASE, explain
+from hyperrun.conf_dir import CONF_DIR
+from hyperrun.config import DataConfig, from_omegaconf
+from hyperrun.errors import UserError
+from hyperrun.tasks import Task, build_task
+from hyperrun.tracking.console import Console
+from hyperrun.tracking.run_folder import find_run
+from hyperrun.training import checkpoint
+from hyperrun.training.distributed import join_world
+from hyperrun.training.precision import choose_precision
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser("hyperrun eval", description="Measure a run again from its checkpoint.")
+    parser.add_argument("run", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
+    parser.add_argument("--data", metavar="NAME", help="another data set of the same shape and classes")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "float32"], help="default: the run's own")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    folder = find_run(args.run)
+    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision)
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    table = Table(title=f"{result['model']} on {result['data']}, {args.checkpoint} checkpoint", title_justify="left")
+    for column in ("split", *result["val"]):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split in ("val", "test"):
+        table.add_row(split, *(f"{value:.4f}" for value in result[split].values()))
+    Console().rich.print(table)
+    return 0
+
+
+def evaluate_run(run: str, which: str = "best", data: str | None = None, precision: str | None = None) -> dict:
+    """Return {"val": {metric: value}, "test": {...}, "model", "data", "checkpoint", "precision"} of a run folder.
+
+    Raises:
+        UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
+    """
+    folder = find_run(run)
+    config = folder.read_config()
+    if data is not None:
+        config = dataclasses.replace(config, data=_data_config(data))
+    with join_world() as world:
+        summary = folder.read_summary() or {}
+        chosen = choose_precision(precision or summary.get("precision") or config.precision, world.device)
+        task = build_task(config, world)
+        load_model(task, folder.checkpoints / f"{which}.pt", world.device)
+        return {
+            "model": config.model,
+            "data": config.data.name,
+            "checkpoint": which,
+            "precision": chosen.name,
+            **{split: task.evaluate(split, chosen) for split in ("val", "test")},
+        }
+
+
+def load_model(task: Task, path: Path, device: torch.device) -> None:
+    """Load a checkpoint's parameters and buffers into the task's model.
+
+    Raises:
+        UserError: the checkpoint belongs to another model, or to data of another shape.
+    """
+    state = checkpoint.load(path, device)
+    try:
+        task.model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()[:40])
+        raise UserError(f"{path} does not fit this model and data: {reason}") from None
+
+
+def _data_config(name: str) -> DataConfig:
+    """Return the typed config of another data set, as data=NAME gives it."""
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
+            return from_omegaconf(compose("train", overrides=[f"data={name}"])).data
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise UserError(message) from None
+

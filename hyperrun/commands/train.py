@@ -1,0 +1,213 @@
+"""hyperrun train: from a composed config to a finished run folder. The main job, top to bottom."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from contextlib import ExitStack
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from hyperrun.commands.hydra_app import VERSION_BASE, explain, import_plugins, model_name, quiet_other_ranks, sweep_group
+from hyperrun.conf_dir import CONF_DIR
+from hyperrun.config import Config, from_omegaconf
+from hyperrun.errors import Preempted, UserError
+from hyperrun.hypernets import count_parameters
+from hyperrun.tasks import Task, build_task
+from hyperrun.tracking.console import Console
+from hyperrun.tracking.environment import device_name, git_commit
+from hyperrun.tracking.run_folder import RunFolder
+from hyperrun.tracking.wandb_run import choose_mode, first_line, wandb_run
+from hyperrun.training import checkpoint
+from hyperrun.training.distributed import World, barrier, join_world
+from hyperrun.training.loop import LoopState, train
+from hyperrun.training.precision import Precision, choose_precision
+from hyperrun.training.seeds import seed_everything
+from hyperrun.training.stop import StopRequest
+
+
+def main(argv: list[str]) -> int:
+    """Run Hydra on the rest of the command line: overrides, -m, --cfg, --info, --help, completion."""
+    import_plugins(argv)
+    sys.argv = [sys.argv[0], *argv, *quiet_other_ranks()]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us, who know how to say them in one line
+    os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
+    try:
+        hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise UserError(message) from None
+    return 0
+
+
+def job(cfg: DictConfig) -> float:
+    """Train one config (Hydra calls this once, or once for each job of a sweep); return the validation metric."""
+    context = HydraConfig.get()
+    cfg.model = model_name(cfg, context)
+    config = from_omegaconf(cfg)
+    group = config.experiment
+    if context.mode == RunMode.MULTIRUN:
+        group = os.environ["HYPERRUN_SWEEP"]
+    command = shlex.join(["hyperrun", "train", *context.overrides.task])
+    return run(config, command, group)
+
+
+def run(config: Config, command: str, group: str | None = None) -> float:
+    """Train what `config` describes, or finish what an earlier call began; return the validation metric.
+
+    Raises:
+        UserError: the config asks for something impossible, or another process is training it.
+        RunFailed: the loss is no longer finite.
+        Preempted: a signal asked to stop; everything is saved.
+    """
+    folder = RunFolder.of(config)
+    with ExitStack() as stack:
+        world = stack.enter_context(join_world())
+        console = Console(silent=not world.is_main)
+        done = finished_metric(folder, config, console)
+        if done is not None:
+            return done
+        # everything that can be wrong with the request shows here, before anything is written
+        seed_everything(config.seed, config.deterministic)
+        precision = choose_precision(config.precision, world.device)
+        task = build_task(config, world)
+        if world.is_main:
+            stack.enter_context(folder)
+            done = finished_metric(folder, config, console)  # by another process, since we looked
+            if done is not None:
+                return done
+            prepare(folder, config, console)
+            stack.callback(console.close_log)
+        barrier(world)
+        resume_from, warning = checkpoint.load_latest(folder.checkpoints, world.device)
+        facts = run_facts(config, task, precision, world, command)
+        announce(console, config, facts, precision, folder, resume_from, warning)
+
+        mode, reason = choose_mode(config.tracking.wandb.mode) if world.is_main else ("disabled", "")
+        console.say(f"W&B      {mode}: {reason}")
+        stop = stack.enter_context(StopRequest(console.warn))
+        try:
+            with wandb_run(config, folder, facts, group, mode, console.warn) as wandb:
+                state = train(task, config, precision, world, folder, console, wandb, stop, resume_from)
+                if stop.signal is not None:
+                    raise Preempted(f"stopped by {stop.signal.name} at step {state.step}, saved", stop.signal)
+                barrier(world)
+                summary = facts | select_and_test(task, folder, precision, world, state)
+                wandb.summarize(summary)
+        except BaseException as error:
+            if world.is_main:
+                write_unfinished(folder, facts, error, console)
+            raise
+        if world.is_main:
+            folder.write_summary(summary)
+            console.result(summary, folder.path)
+        return summary[f"val/{task.metric}"]
+
+
+def finished_metric(folder: RunFolder, config: Config, console: Console) -> float | None:
+    """Return the metric of a run that is finished already, after showing its result; None if there is work to do."""
+    summary = folder.read_summary()
+    if config.resume == "never" or summary is None or summary.get("status") != "finished":
+        return None
+    console.say("this run is finished already (resume=never trains it again)")
+    console.result(summary, folder.path)
+    return summary[f"val/{summary['metric']}"]
+
+
+def prepare(folder: RunFolder, config: Config, console: Console) -> None:
+    """Make the folder ready: empty if asked to start afresh, with the config, the log open."""
+    if config.resume == "never":
+        folder.clear()
+    folder.write_config(config)
+    console.write_to(folder.log)
+
+
+def run_facts(config: Config, task: Task, precision: Precision, world: World, command: str) -> dict[str, Any]:
+    """Return what summary.json says about a run before anything is trained."""
+    target = config.target
+    facts: dict[str, Any] = {
+        "model": config.model,
+        "experiment": config.experiment,
+        "target": getattr(target, "name", target.kind),
+        "hypernet": config.hypernet.kind,
+        "data": config.data.name,
+        "task": task.name,
+        "seed": config.seed,
+        **count_parameters(task.model).as_dict(),
+        "metric": task.metric,
+        **task.facts(),
+        "precision": precision.name,
+        "device": device_name(world.device),
+        "processes": world.size,
+        "torch": torch.__version__,
+        "git": git_commit(),
+        "command": command,
+    }
+    if config.paper is not None:
+        facts |= {f"paper/{name}": getattr(config.paper, name) for name in ("params", "metric", "value")}
+    return facts
+
+
+def announce(
+    console: Console,
+    config: Config,
+    facts: dict[str, Any],
+    precision: Precision,
+    folder: RunFolder,
+    resume_from: dict | None,
+    warning: str | None,
+) -> None:
+    """Say what is about to be trained, and why so."""
+    console.say(f"run      {folder.path}")
+    console.say(
+        f"model    {config.model}: {facts['params/trainable']:,} trainable parameters for a target of "
+        f"{facts['params/target']:,} ({facts['params/generated']:,} generated)"
+    )
+    console.say(f"device   {facts['device']}; {precision.name}: {precision.reason}")
+    if not facts.get("data/verified", True):
+        console.warn("data.verify=false: the data's checksums were not confirmed; summary.json says so")
+    if warning:
+        console.warn(warning)
+    if resume_from is not None:
+        console.say(f"resume   from step {resume_from['loop']['step']}")
+
+
+def select_and_test(
+    task: Task, folder: RunFolder, precision: Precision, world: World, state: LoopState
+) -> dict[str, Any]:
+    """Load the selected checkpoint, read the test data for the only time, and return the rest of summary.json."""
+    best = checkpoint.load(folder.checkpoints / "best.pt", world.device)
+    task.model.load_state_dict(best["model"])
+    test = task.evaluate("test", precision)
+    return {
+        "status": "finished",
+        **{f"val/{name}": value for name, value in best["val"].items()},
+        **{f"test/{name}": value for name, value in test.items()},
+        "best/step": best["step"],
+        "steps": state.step,
+        "time/train_s": round(state.train_s, 2),
+        "throughput/examples_per_s": round(state.timed_examples / state.timed_s, 1) if state.timed_s else None,
+        "fp16/skipped_steps": state.skipped,
+    }
+
+
+def write_unfinished(folder: RunFolder, facts: dict[str, Any], error: BaseException, console: Console) -> None:
+    """Leave word of how the run ended, its traceback included, where the next reader looks for it."""
+    status = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"
+    if status == "failed":
+        console.record_exception()
+    try:
+        folder.write_summary(facts | {"status": status, "error": first_line(error)})
+    except OSError as second:  # a full disk: the first error is the one to report
+        warnings.warn(f"summary.json could not be written: {second}", stacklevel=2)
+
+

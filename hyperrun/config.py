@@ -1,0 +1,541 @@
+"""The one place where a config becomes typed and checked.
+
+YAML under conf/ holds the values; the dataclasses here hold the types, the meaning of every key (the text under the
+field) and the checks. `from_omegaconf` turns what Hydra composed, or a saved config.yaml, into a `Config`.
+
+Fields carry no defaults, so that a value is written down once, in YAML. A field added after 0.1 gets a default here,
+so that older run folders still load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from hyperrun.errors import UserError, choose, nearest
+
+# ---------------------------------------------------------------- targets
+
+
+@dataclass
+class TargetConfig:
+    kind: str
+    """Which builder makes the network: a name in hyperrun.targets.TARGETS."""
+
+
+@dataclass
+class CNNTarget(TargetConfig):
+    """The small network of Ha et al. section 4.1: two convolutions with ReLU and 2x2 pooling, one linear layer."""
+
+    channels: list[int]
+    """Output channels of the two convolutions."""
+    kernel_size: int
+    """Odd side of both square kernels, in pixels."""
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 2 or min(self.channels) < 1:
+            raise ValueError("channels must be two positive numbers, e.g. [16,16]")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and positive, not {self.kernel_size}")
+
+
+@dataclass
+class WideResNetTarget(TargetConfig):
+    """Pre-activation Wide ResNet (Zagoruyko and Komodakis 2016)."""
+
+    depth: int
+    """Number of layers, 6n + 4 (16, 22, 28, 40, ...): n blocks in each of three groups."""
+    width: int
+    """Widening factor k: 16k, 32k and 64k channels."""
+    shortcut: str
+    """conv1x1 (the usual Wide ResNet) or zero_pad (no parameters: subsample, then pad the new channels with zeros)."""
+    conv_bias: bool
+    """Whether every convolution has a bias (the paper's parameter counts need it)."""
+    stem_norm: bool
+    """Whether a batch norm and ReLU follow the first convolution (the paper's parameter counts need it)."""
+    dropout: float
+    """Probability of dropping an activation between the two convolutions of a block."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 10 or (self.depth - 4) % 6:
+            raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), not {self.depth}")
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, not {self.width}")
+        choose("target.shortcut", self.shortcut, ["conv1x1", "zero_pad"])
+        check_probability("dropout", self.dropout)
+
+
+@dataclass
+class TorchvisionTarget(TargetConfig):
+    """Any classification model of torchvision, without pretrained weights."""
+
+    name: str
+    """torchvision's name for it: resnet18, vgg11_bn, mobilenet_v3_small, vit_b_16, ..."""
+    small_images: bool
+    """Adapt the first layers to images of 8 to 64 pixels: stride 1 in the first convolution, no pooling after it."""
+
+
+# ---------------------------------------------------------------- hypernets
+
+
+@dataclass
+class HypernetConfig:
+    kind: str
+    """Which hypernet generates weights: a name in hyperrun.hypernets.HYPERNETS; none trains the target directly."""
+
+
+@dataclass
+class NoHypernet(HypernetConfig):
+    """The target's own weights are trained."""
+
+
+@dataclass
+class SelectingHypernet(HypernetConfig):
+    """A hypernet for any target, with the choice of what is generated."""
+
+    generate: str
+    """Which kinds of weights are generated: conv, linear or all; the first and last layer stay free."""
+    include: list[str]
+    """Name patterns (conv2.weight, groups.0): if any are given, exactly the matching weights are generated."""
+    exclude: list[str]
+    """Name patterns of parameters that stay free."""
+
+    def __post_init__(self) -> None:
+        choose("hypernet.generate", self.generate, ["conv", "linear", "all"])
+
+
+@dataclass
+class StaticHypernet(SelectingHypernet):
+    """The two-layer linear generator of Ha et al. section 3.1, eqs. 2 and 3."""
+
+    z_dim: int
+    """Nz: numbers in the embedding of each tile."""
+    hidden_dim: int | None
+    """d: width of the layer between W_i and W_out; null means z_dim, as in the paper."""
+    tile: list[int]
+    """[input channels, output channels] of the basic kernel; larger kernels are put together from tiles."""
+    init: str
+    """variance_matched: each kernel starts with the variance the target's own initialization gave it;
+    hyperfan: with 2 / fan_in (Chang et al. 2020); ha2016: the constants of the author's notebook."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("z_dim", self.z_dim)
+        if self.hidden_dim is not None:
+            check_positive("hidden_dim", self.hidden_dim)
+        if len(self.tile) != 2 or min(self.tile) < 1:
+            raise ValueError("tile must be two positive numbers, [input channels, output channels]")
+        choose("hypernet.init", self.init, ["variance_matched", "hyperfan", "ha2016"])
+
+
+# ---------------------------------------------------------------- data
+
+
+@dataclass
+class DataConfig:
+    kind: str
+    """What sort of data it is (images); the task follows from it."""
+    name: str
+    """Which data set: a name in hyperrun.data.DATASETS."""
+    root: str | None
+    """Folder that holds the data set's files; null means $HYPERRUN_DATA, else the per-user cache."""
+    verify: bool
+    """Refuse files whose checksum differs from the published one. false is recorded in summary.json."""
+    val_size: int
+    """Training examples set aside for validation (model selection, early stop)."""
+    split_seed: int
+    """Seed of that draw: the same for every run, so that seeds are compared on the same split."""
+    epochs: int
+    """Training length when neither trainer.epochs nor trainer.max_steps is given."""
+
+    def __post_init__(self) -> None:
+        check_positive("val_size", self.val_size)
+        check_positive("epochs", self.epochs)
+
+
+@dataclass
+class ImageData(DataConfig):
+    """A set of labelled images of one size, held as uint8."""
+
+    image_size: int | None
+    """Side in pixels to which an image folder's pictures are scaled and cropped; null where the set fixes it."""
+    crop_padding: int
+    """Zeros added on each side before a random crop of the original size; 0 turns cropping off."""
+    flip: bool
+    """Random horizontal flips."""
+    cutout: int
+    """Side in pixels of a square set to the mean colour at a random place; 0 turns it off."""
+    loader: str
+    """device: the whole set on the device; dataloader: worker processes; auto: device when it fits."""
+    workers: int
+    """Worker processes of the dataloader path."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("data.loader", self.loader, ["auto", "device", "dataloader"])
+        for name in ("crop_padding", "cutout", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+
+
+# ---------------------------------------------------------------- optimization
+
+
+DECAY_KINDS = ["weights", "hypernet", "embeddings", "norms", "biases"]
+
+
+@dataclass
+class OptimConfig:
+    kind: str
+    """sgd, adam, adamw or muon."""
+    lr: float
+    """Peak learning rate; the schedule scales it."""
+    weight_decay: float
+    """Coefficient of the decay (sgd, adam: added to the gradient as L2; adamw, muon: decoupled)."""
+    decay_on: list[str]
+    """What weight_decay applies to: any of weights (matrices and kernels of the target), hypernet (its matrices),
+    embeddings (the hypernet's z, embedding tables), norms, biases."""
+    generated_l2: float
+    """The paper's L2 on generated kernels: generated_l2 / 2 times the sum of their squares is added to the loss, which
+    is what a weight_decay of this value does to a directly trained kernel."""
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, not {self.lr}")
+        for kind in self.decay_on:
+            choose("entry in optim.decay_on", kind, DECAY_KINDS)
+        if self.weight_decay < 0 or self.generated_l2 < 0:
+            raise ValueError("weight_decay and generated_l2 must not be negative")
+
+
+@dataclass
+class SGDConfig(OptimConfig):
+    momentum: float
+    """Factor on the running gradient."""
+    nesterov: bool
+    """Nesterov's form of momentum."""
+
+
+@dataclass
+class AdamConfig(OptimConfig):
+    """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
+
+    betas: list[float]
+    """Decay rates of the first and second moment."""
+    eps: float
+    """Added to the denominator."""
+
+
+@dataclass
+class MuonConfig(OptimConfig):
+    """Muon for matrices (two-dimensional weights), AdamW for everything else."""
+
+    momentum: float
+    """Factor on the running gradient of the matrices."""
+    adamw_lr: float
+    """Peak learning rate of the parameters that are not matrices."""
+    betas: list[float]
+    """AdamW's decay rates for the parameters that are not matrices."""
+
+
+@dataclass
+class ScheduleConfig:
+    kind: str
+    """constant, cosine, one_cycle or multi_step: a pure function of the step."""
+    warmup_steps: int
+    """Steps over which the learning rate rises linearly from zero before the schedule proper."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise ValueError("warmup_steps must not be negative")
+
+
+@dataclass
+class ConstantSchedule(ScheduleConfig):
+    """The peak learning rate throughout."""
+
+
+@dataclass
+class CosineSchedule(ScheduleConfig):
+    """Half a cosine from the peak to final_factor times the peak."""
+
+    final_factor: float
+    """Learning rate at the last step, as a fraction of the peak."""
+
+
+@dataclass
+class OneCycleSchedule(ScheduleConfig):
+    """Linear rise to the peak, then linear fall (Smith and Topin 2019)."""
+
+    peak_at: float
+    """Where the peak lies, as a fraction of the training length."""
+    initial_factor: float
+    """Learning rate at the first step, as a fraction of the peak."""
+    final_factor: float
+    """Learning rate at the last step, as a fraction of the peak."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.peak_at < 1:
+            raise ValueError(f"peak_at must lie between 0 and 1, not {self.peak_at}")
+
+
+@dataclass
+class MultiStepSchedule(ScheduleConfig):
+    """Piecewise constant: factors[i] times the peak from milestones[i] on."""
+
+    milestones: list[float]
+    """Increasing steps; numbers below 1 are fractions of the training length."""
+    factors: list[float]
+    """Factor on the peak learning rate from each milestone on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.milestones) != len(self.factors) or sorted(self.milestones) != list(self.milestones):
+            raise ValueError("milestones must increase, with one entry in factors for each")
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int | None
+    """Passes over the training set; null means the data set's own suggestion (data.epochs)."""
+    max_steps: int | None
+    """Optimizer steps; when given it overrides epochs."""
+    batch_size: int
+    """Examples in one forward pass, over all processes together."""
+    accumulate: int
+    """Forward passes whose gradients are averaged into one optimizer step."""
+    eval_batch_size: int
+    """Examples in one forward pass of an evaluation."""
+    eval_every: int | None
+    """Steps between evaluations on the validation split; null means once per epoch."""
+    log_every: int
+    """Steps between rows in metrics.jsonl and in W&B."""
+    save_every_s: float
+    """Seconds between checkpoints; one is also made at the end and when a signal stops the run."""
+    patience: int | None
+    """Stop after this many evaluations in a row without improvement; null means never."""
+    clip_norm: float | None
+    """Largest global norm of the gradient; null means no clipping."""
+    ema: float
+    """Decay of an exponential moving average of the trainable parameters, which is then what is evaluated; 0 is off."""
+    label_smoothing: float
+    """Probability mass spread evenly over all classes."""
+    channels_last: bool
+    """Keep images and convolutions in the channels-last memory format."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "eval_batch_size", "log_every"):
+            check_positive(name, getattr(self, name))
+        for name in ("epochs", "max_steps", "eval_every", "patience"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be positive or null, not {self.clip_norm}")
+        check_probability("ema", self.ema)
+        check_probability("label_smoothing", self.label_smoothing)
+
+
+# ---------------------------------------------------------------- around the run
+
+
+@dataclass
+class WandbConfig:
+    mode: str
+    """auto (online when logged in, else offline), online, offline or disabled; $WANDB_MODE wins over auto."""
+    project: str
+    """W&B project."""
+    entity: str | None
+    """W&B user or team; null means the account's default."""
+    group: str | None
+    """W&B group; null means the sweep's or experiment's name."""
+    tags: list[str]
+    """Further tags; the data set and the kind of hypernet are always among them."""
+
+    def __post_init__(self) -> None:
+        choose("tracking.wandb.mode", self.mode, ["auto", "online", "offline", "disabled"])
+
+
+@dataclass
+class TrackingConfig:
+    kind: str
+    """default; metrics.jsonl and summary.json are written whatever is set here."""
+    wandb: WandbConfig
+
+
+@dataclass
+class PaperConfig:
+    """A row of a published table, beside which our own figure stands."""
+
+    params: int
+    """Parameter count as printed, in numbers (0.097 M is 97000)."""
+    part: str | None
+    """Name of the one parameter the count is about; null means the whole model."""
+    metric: str
+    """What the value is: test_error (percent)."""
+    value: float
+    """The printed figure."""
+    source: str
+    """Where it is printed."""
+
+
+@dataclass
+class Config:
+    """Everything a run is made from."""
+
+    model: str
+    """The preset's name, or a name made from target and hypernet where those were chosen by hand."""
+    experiment: str | None
+    """The experiment's name, if one was chosen."""
+    target: TargetConfig
+    hypernet: HypernetConfig
+    data: DataConfig
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    paper: PaperConfig | None
+    """The published figure this experiment is to reproduce."""
+    seed: int
+    """Seed of initialization, order and augmentation."""
+    precision: str
+    """auto, bf16, fp16 or float32 (autocast; parameters and optimizer state stay float32)."""
+    compile: bool
+    """Pass the model through torch.compile."""
+    resume: str
+    """auto (finished: print the result; interrupted: go on) or never (start afresh)."""
+    deterministic: bool
+    """Ask torch for deterministic algorithms, at some cost on a GPU."""
+    outputs: str
+    """Folder in which run folders are made."""
+    plugins: list[str]
+    """Python modules imported first, which register targets, hypernets or data sets of your own."""
+
+    def __post_init__(self) -> None:
+        choose("precision", self.precision, ["auto", "bf16", "fp16", "float32"])
+        choose("resume", self.resume, ["auto", "never"])
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {self.seed}")
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "target": {"cnn": CNNTarget, "wide_resnet": WideResNetTarget, "torchvision": TorchvisionTarget},
+    "hypernet": {"none": NoHypernet, "static": StaticHypernet},
+    "data": {"images": ImageData},
+    "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig, "muon": MuonConfig},
+    "schedule": {
+        "constant": ConstantSchedule,
+        "cosine": CosineSchedule,
+        "one_cycle": OneCycleSchedule,
+        "multi_step": MultiStepSchedule,
+    },
+    "tracking": {"default": TrackingConfig},
+}
+"""For each group whose choices differ in their keys: kind -> dataclass. Plugins add to it."""
+
+NOT_IN_HASH = ("outputs", "tracking", "resume", "plugins", "paper", "data.root", "data.workers", "trainer.save_every_s")
+"""Keys that do not change a run's result, so that changing one of them finds the same run folder again."""
+
+
+def register_choice(group: str, kind: str, schema: type) -> None:
+    """Make `group=kind` a choice on the command line; the dataclass's fields, with their defaults, are its keys."""
+    values: dict[str, Any] = {"kind": kind}
+    for f in fields(schema):
+        if f.name == "kind":
+            continue
+        if f.default is not MISSING:
+            values[f.name] = f.default
+        elif f.default_factory is not MISSING:
+            values[f.name] = f.default_factory()
+        else:
+            raise TypeError(f"{schema.__name__}.{f.name} needs a default: {group}={kind} has no YAML file to give one")
+    SCHEMAS[group][kind] = schema
+    ConfigStore.instance().store(group=group, name=kind, node=values)
+
+
+def check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def check_probability(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1), not {value}")
+
+
+def from_omegaconf(cfg: DictConfig) -> Config:
+    """Check a composed or saved config and return it typed.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong type or out of range, a missing value.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        assert isinstance(plain, dict)
+        typed = {str(name): _typed(str(name), value) for name, value in plain.items()}
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from None
+    missing = [f.name for f in fields(Config) if f.name not in typed]
+    if missing:
+        raise UserError(f"the config lacks: {', '.join(missing)}")
+    try:
+        return Config(**typed)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return one entry of the top level, checked against its field of Config (and, for a group, its kind's dataclass)."""
+    whole = OmegaConf.structured(Config)
+    if name in SCHEMAS:
+        if not isinstance(value, dict) or "kind" not in value:
+            raise UserError(f"{name} must be one of its choices: {name}=NAME (hyperrun ls shows them)")
+        kind = choose(f"{name}.kind", str(value["kind"]), SCHEMAS[name])
+        try:
+            value = OmegaConf.merge(OmegaConf.structured(SCHEMAS[name][kind]), value)
+        except OmegaConfBaseException as error:
+            raise UserError(one_line(error, f"{name}.")) from None
+    try:
+        checked = OmegaConf.merge(whole, {name: value})[name]
+        return OmegaConf.to_object(checked) if OmegaConf.is_config(checked) else checked
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from None
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def one_line(error: OmegaConfBaseException, prefix: str = "") -> str:
+    """Say in one line what omegaconf found wrong: the key, what is allowed, the nearest match."""
+    key = prefix + str(error.full_key or "")
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} needs a value"
+    if isinstance(error, ConfigAttributeError | ConfigKeyError) and is_dataclass(error.object_type):
+        allowed = [f.name for f in fields(error.object_type)]
+        return f"unknown key '{key}'{nearest(key.rpartition('.')[2], allowed)} (allowed: {', '.join(allowed)})"
+    text = str(error).splitlines()[0]
+    return f"{key}: {text}" if key and key not in text else text
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the config as plain dicts, lists and numbers, in the order of the fields."""
+    return asdict(config)
+
+
+def run_hash(config: Config) -> str:
+    """Return eight hexadecimal digits that name what the run computes (see NOT_IN_HASH)."""
+    plain = to_dict(config)
+    for key in NOT_IN_HASH:
+        node, _, leaf = key.rpartition(".")
+        (plain[node] if node else plain).pop(leaf, None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]

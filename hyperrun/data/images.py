@@ -1,0 +1,251 @@
+"""Sets of labelled images: what every data set is read into.
+
+`ImageSplit` holds pictures in memory as uint8, `FolderSplit` decodes files when they are asked for. `make_set` turns
+what a data set's own file read into an `ImageSet`: checked, with a validation split, with mean and deviation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperrun.config import ImageData
+from hyperrun.errors import UserError
+
+STATISTICS_FROM = 10_000
+"""Mean and deviation of pictures that are decoded on the fly come from this many of them, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images in memory: uint8 [N, C, H, W], and their classes, int64 [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """Return the images at `index` (int64 [B]) as uint8 [B, C, H, W]."""
+        return self.images[index]
+
+    def select(self, index: Tensor) -> ImageSplit:
+        """Return a split of the examples at `index` (int64 [M])."""
+        return ImageSplit(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class FolderSplit:
+    """Pictures that stay in files: N paths, their classes (int64 [N]), the side in pixels to which they are brought."""
+
+    paths: list[Path]
+    labels: Tensor
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one decoded picture."""
+        return 3, self.size, self.size
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """Decode the pictures at `index` (int64 [B]) to uint8 [B, 3, size, size].
+
+        Raises:
+            UserError: a file that is missing or no picture.
+        """
+        return torch.stack([decode(self.paths[i], self.size) for i in index.tolist()])
+
+    def select(self, index: Tensor) -> FolderSplit:
+        """Return a split of the files at `index` (int64 [M])."""
+        return FolderSplit([self.paths[i] for i in index.tolist()], self.labels[index], self.size)
+
+    def read(self) -> ImageSplit:
+        """Decode everything, on all cores (Pillow releases Python's lock while it decodes)."""
+        images = torch.empty(len(self), *self.shape, dtype=torch.uint8)
+
+        def one(i: int) -> None:
+            images[i] = decode(self.paths[i], self.size)
+
+        with ThreadPoolExecutor(cores()) as pool:
+            for _ in pool.map(one, range(len(self))):
+                pass
+        return ImageSplit(images, self.labels)
+
+
+Split = ImageSplit | FolderSplit
+
+
+@dataclass
+class ImageSet:
+    """A data set, split and measured. Shared between the jobs of a sweep: read it, do not write to it."""
+
+    name: str
+    """Its name in hyperrun.data.DATASETS."""
+    train: Split
+    """What is learned from."""
+    val: Split
+    """What selects the checkpoint; disjoint from train."""
+    test: Split
+    """What is read once, for the selected checkpoint."""
+    num_classes: int
+    """Labels are 0 .. num_classes - 1."""
+    classes: list[str]
+    """Their names."""
+    mean: Tensor
+    """float32 [C]: mean of the training split's pixels, in [0, 1]."""
+    std: Tensor
+    """float32 [C]: their standard deviation, in the same unit."""
+    verified: bool
+    """False if data.verify=false made us accept files whose checksum differs or could not be checked."""
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of an image."""
+        return self.train.shape[0]
+
+    @property
+    def image_size(self) -> int:
+        """Side of an image in pixels."""
+        return self.train.shape[1]
+
+
+def make_set(
+    name: str,
+    cfg: ImageData,
+    *,
+    train: Split,
+    test: Split,
+    classes: list[str],
+    val: Split | None = None,
+    verified: bool = True,
+) -> ImageSet:
+    """Check the splits, carve `val` from `train` where the data set brings none, and measure the training pixels.
+
+    The examples of val are drawn from cfg.split_seed alone, so that every run of a comparison has the same ones.
+
+    Raises:
+        UserError: images that are not square uint8 of one shape, labels out of range, a val_size that leaves nothing
+            to train on, an image_size the data set does not have.
+    """
+    if val is None:
+        if cfg.val_size >= len(train):
+            raise UserError(
+                f"data.val_size={cfg.val_size} leaves nothing to train on: {name} has {len(train)} training examples"
+            )
+        order = torch.randperm(len(train), generator=seeded("val", cfg.split_seed))
+        train, val = (
+            train.select(order[cfg.val_size :].sort().values),
+            train.select(order[: cfg.val_size].sort().values),
+        )
+    for part, split in (("train", train), ("val", val), ("test", test)):
+        _check(f"{name}: {part}", split, len(classes))
+        if split.shape != train.shape:
+            raise UserError(f"{name}: {part} has images of shape {split.shape}, train of {train.shape}")
+    if cfg.image_size not in (None, train.shape[1]):
+        raise UserError(
+            f"data.image_size={cfg.image_size}: the images of {name} are {train.shape[1]} pixels wide; "
+            "leave it at null (only image_folder scales)"
+        )
+    mean, std = statistics(train)
+    return ImageSet(name, train, val, test, len(classes), classes, mean, std, verified)
+
+
+def _check(what: str, split: Split, num_classes: int) -> None:
+    if isinstance(split, ImageSplit) and (split.images.ndim != 4 or split.images.dtype != torch.uint8):
+        raise UserError(f"{what}: images must be uint8 [N, C, H, W], not {split.images.dtype} {[*split.images.shape]}")
+    if isinstance(split, ImageSplit) and len(split.images) != len(split.labels):
+        raise UserError(f"{what}: {len(split.images)} images but {len(split.labels)} labels")
+    if len(split) == 0:
+        raise UserError(f"{what}: no examples")
+    if split.labels.dtype != torch.int64 or split.labels.ndim != 1:
+        raise UserError(f"{what}: labels must be int64 [N], not {split.labels.dtype} {[*split.labels.shape]}")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= num_classes:
+        raise UserError(f"{what}: labels run from {low} to {high}, allowed are 0 to {num_classes - 1}")
+    if split.shape[1] != split.shape[2]:
+        raise UserError(f"{what}: images must be square, not {split.shape[1]} x {split.shape[2]}")
+
+
+def statistics(split: Split) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel's pixels in [0, 1]: two float32 [C].
+
+    Counted in whole numbers, so that the result does not depend on the number of threads. A channel that never
+    changes gets the deviation 1/255, one grey level, so that it can be divided by.
+    """
+    index = torch.arange(len(split))
+    if isinstance(split, FolderSplit) and len(split) > STATISTICS_FROM:
+        index = index[torch.arange(STATISTICS_FROM) * len(split) // STATISTICS_FROM]
+    total = torch.zeros(split.shape[0], dtype=torch.int64)
+    squares = torch.zeros_like(total)
+    for chunk in index.split(256):  # small enough to stay in the processor's cache
+        pixels = split.fetch(chunk).to(torch.int32)
+        total += pixels.sum((0, 2, 3))
+        squares += pixels.square().sum((0, 2, 3))
+    count = len(index) * split.shape[1] * split.shape[2]
+    mean = total.double() / count
+    variance = (squares.double() / count - mean.square()).clamp_min(1.0)
+    return (mean / 255).float(), (variance.sqrt() / 255).float()
+
+
+def seeded(*parts: int | str) -> torch.Generator:
+    """Return a CPU generator seeded from all `parts` together; different parts give unrelated streams."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def decode(path: Path, size: int) -> Tensor:
+    """Read a picture as RGB, bring its shorter side to `size` pixels and cut out the centre: uint8 [3, size, size].
+
+    Raises:
+        UserError: the file is missing, unreadable or no picture.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as picture:
+            picture.draft("RGB", (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, much faster
+            upright = ImageOps.exif_transpose(picture)
+            if "transparency" in upright.info:  # Pillow asks for this detour for palettes with transparency
+                upright = upright.convert("RGBA")
+            fitted = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the picture {path}: {' '.join(str(error).split())}") from None
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on `device`, or None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:  # what could be freed counts as free; sysconf's figure leaves out the page cache
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return None

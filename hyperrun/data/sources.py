@@ -1,0 +1,199 @@
+"""Where a data set's files lie, which of them are there, and whether they are the published ones.
+
+A data set may stand in several forms (CIFAR-10: Python pickles, the binary archive, the binary files). `find` picks
+the first complete form whose checksums hold; `check` only looks, for `hyperrun data`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hyperrun.errors import UserError
+
+OK, DIFFERS, UNCHECKABLE, MISSING = "ok", "differs", "not checkable", "missing"
+"""What can be said of a file: its md5 is the published one; is another; none is published; there is no file."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """One set of files from which a data set can be read."""
+
+    kind: str
+    """Which reader understands it."""
+    folder: str
+    """What to look for under the root: a folder or an archive."""
+    files: dict[str, str | None]
+    """Path under the root -> published md5; None where there is none for that file."""
+    pickled: bool = False
+    """Reading it can run code, so that a checksum that differs is never accepted."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file to fetch."""
+
+    path: str
+    """Where it goes, under the root."""
+    urls: tuple[str, ...]
+    """Where it comes from; tried in turn."""
+    md5: str
+    """Its published checksum."""
+    unpack: str | None = None
+    """Name of the folder the archive holds; None for a file that is used as it is."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that is known about where a data set comes from."""
+
+    name: str
+    forms: tuple[Form, ...]
+    """In order of preference."""
+    downloads: tuple[Download, ...]
+    """What makes the first form complete."""
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file of a form, as found."""
+
+    path: str
+    """Under the root."""
+    size: int | None
+    """Bytes; None when missing."""
+    checksum: str
+    """ok, differs, not checkable or missing."""
+
+
+@dataclass
+class FormState:
+    """A form, as found."""
+
+    form: Form
+    files: list[FileState] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """The worst thing that can be said of any of its files."""
+        states = {file.checksum for file in self.files}
+        return next(word for word in (MISSING, DIFFERS, UNCHECKABLE, OK) if word in states)
+
+    @property
+    def found(self) -> bool:
+        """Whether any file of it is there."""
+        return any(file.size is not None for file in self.files)
+
+
+def data_root(cfg_root: str | None) -> Path:
+    """Return the folder that holds data sets: `cfg_root`, else $HYPERRUN_DATA, else the user's cache."""
+    if chosen := cfg_root or os.environ.get("HYPERRUN_DATA"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches/hyperrun").expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser() / "hyperrun"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hyperrun"
+
+
+def md5_of(path: Path) -> str:
+    """Return the md5 of a file in hexadecimal.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Return the error for a file that is there but cannot be opened, or is damaged."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return UserError(f"cannot read {path}: {' '.join(reason.split())}")
+
+
+def check(form: Form, root: Path, *, checksums: bool = True) -> FormState:
+    """Look at every file of a form; with `checksums` false, a file that is there counts as not checkable."""
+    state = FormState(form)
+    for name, md5 in form.files.items():
+        path = root / name
+        if not path.is_file():
+            state.files.append(FileState(name, None, MISSING))
+            continue
+        known = md5 if checksums else None
+        verdict = UNCHECKABLE if known is None else OK if md5_of(path) == known else DIFFERS
+        state.files.append(FileState(name, path.stat().st_size, verdict))
+    return state
+
+
+def find(source: Source, root: Path, *, verify: bool, explicit_root: bool = False) -> tuple[Form, bool]:
+    """Return the form to read, and whether its checksums are the published ones.
+
+    Args:
+        source: the data set.
+        root: where to look.
+        verify: accept nothing but published checksums.
+        explicit_root: the user named `root`, so that the command in an error must name it too.
+
+    Raises:
+        UserError: files are missing, or are there but may not be used; says what to do.
+    """
+    at = f" --root {shlex.quote(str(root))}" if explicit_root else ""
+    command = f"`hyperrun data {source.name}{at} --download`"
+    complete: list[FormState] = []
+    partial: list[FormState] = []
+    for form in source.forms:  # one after the other: the first good one spares the checksums of the rest
+        if check(form, root, checksums=False).status == MISSING:
+            partial.append(check(form, root, checksums=False))
+            continue
+        state = check(form, root)
+        if state.status == OK:
+            return form, True
+        complete.append(state)
+    if not complete:
+        raise UserError(_missing(source, root, partial, command))
+    if not verify:
+        for state in complete:
+            if not state.form.pickled:
+                return state.form, False
+    raise UserError(_refused(source, root, complete, command))
+
+
+def _missing(source: Source, root: Path, partial: list[FormState], command: str) -> str:
+    started = [state for state in partial if state.found]
+    if started:
+        lacking = [file.path for file in started[0].files if file.size is None]
+        return f"{source.name} is incomplete in {root}: {', '.join(lacking)} missing; fetch it with {command}"
+    places = " or ".join(dict.fromkeys(form.folder for form in source.forms))
+    return f"{source.name} is not in {root} (looked for {places}): fetch it with {command}, or set data.root=DIR"
+
+
+def _refused(source: Source, root: Path, complete: list[FormState], command: str) -> str:
+    state = next((state for state in complete if not state.form.pickled), None)
+    if state is None:
+        return (
+            f"{_differing(complete[0], root)} is a pickle whose md5 is not the published one, and pickles can run "
+            f"code: it is not read, whatever data.verify says; fetch it anew with {command}"
+        )
+    if state.status == DIFFERS:
+        return (
+            f"{_differing(state, root)} is not the published file (its md5 differs): fetch it anew with {command}, "
+            "or accept it with data.verify=false"
+        )
+    archives = [form.folder for form in source.forms if len(form.files) == 1 and None not in form.files.values()]
+    beside = f"put {archives[0]} beside it, " if archives else ""
+    return (
+        f"{root / state.form.folder} cannot be checked, as no checksums are published for these files: "
+        f"{beside}fetch a form that can be checked with {command}, or accept it with data.verify=false"
+    )
+
+
+def _differing(state: FormState, root: Path) -> Path:
+    return next(root / file.path for file in state.files if file.checksum == DIFFERS)

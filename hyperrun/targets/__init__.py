@@ -1,0 +1,40 @@
+"""Networks whose weights may be generated. None of them knows that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from hyperrun.config import TargetConfig, register_choice
+from hyperrun.targets.cnn import build_cnn
+from hyperrun.targets.torchvision_models import build_torchvision
+from hyperrun.targets.wide_resnet import build_wide_resnet
+
+TARGETS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
+    "cnn": build_cnn,
+    "wide_resnet": build_wide_resnet,
+    "torchvision": build_torchvision,
+}
+"""kind -> function of (config, in_channels, num_classes, image_size) that returns logits [B, num_classes]."""
+
+
+def build_target(cfg: TargetConfig, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
+    """Return the network the config describes, with its own initialization, in float32."""
+    return TARGETS[cfg.kind](cfg, in_channels, num_classes, image_size)
+
+
+def register_target(kind: str, config: type[TargetConfig]) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Make a target of your own available as target=KIND (from a module named in plugins=[...]).
+
+    `config` is a dataclass derived from TargetConfig; its fields, with their defaults, become target.FIELD. The
+    decorated function takes (config, in_channels, num_classes, image_size).
+    """
+
+    def add(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        register_choice("target", kind, config)
+        TARGETS[kind] = build
+        return build
+
+    return add

@@ -1,0 +1,45 @@
+"""What is learned: the loss, the metrics, and how batches are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import nn
+
+from hyperrun.config import Config
+from hyperrun.training.distributed import World
+from hyperrun.training.precision import Precision
+
+
+class Task(Protocol):
+    """What the training loop asks of a task."""
+
+    name: str
+    metric: str
+    """The figure that selects the checkpoint: a key of what evaluate() returns."""
+    higher_is_better: bool
+    unit: str
+    """What is counted as examples: images, sequences."""
+    model: nn.Module
+    loss: nn.Module
+    """forward(*batch) -> (loss to minimize, {name: detached scalar mean over the batch})."""
+    batches_per_epoch: int
+    examples_per_batch: int
+
+    def batches(self, start: int) -> Iterator[tuple[Any, ...]]: ...
+
+    def evaluate(self, split: str, precision: Precision) -> dict[str, float]: ...
+
+    def facts(self) -> dict[str, Any]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def build_task(config: Config, world: World) -> Task:
+    """Return the task that the kind of data calls for, with its model built and initialized."""
+    from hyperrun.tasks.classification import Classification
+
+    return {"images": Classification}[config.data.kind](config, world)

@@ -1,0 +1,115 @@
+"""Image classification: cross-entropy, accuracy, and how batches of images are fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyperrun.config import Config, ImageData
+from hyperrun.data import load_images
+from hyperrun.data.loader import ImageLoader
+from hyperrun.hypernets import HyperModel, with_hypernet
+from hyperrun.targets import build_target
+from hyperrun.training.distributed import World, sum_over_ranks
+from hyperrun.training.precision import Precision
+
+
+class ClassificationLoss(nn.Module):
+    """The loss of one batch, as a module, so that DDP and torch.compile wrap all of it at once."""
+
+    def __init__(self, model: nn.Module, label_smoothing: float = 0.0, generated_l2: float = 0.0) -> None:
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.generated_l2 = generated_l2
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to minimize (scalar) and {"loss", "accuracy", ...}: means over the batch, detached scalars.
+
+        x: float [B, C, H, W]; y: int64 [B]. "loss" is the cross-entropy alone; the penalty on generated weights,
+        generated_l2 / 2 * sum of their squares, is computed on the same weights that the forward pass used.
+        """
+        penalty = None
+        if isinstance(self.model, HyperModel) and self.generated_l2:
+            weights = self.model.weights()
+            logits = self.model.call_with(weights, x)
+            penalty = 0.5 * self.generated_l2 * torch.stack([w.square().sum() for w in weights.values()]).sum()
+        else:
+            logits = self.model(x)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        stats = {"loss": loss.detach(), "accuracy": (logits.detach().argmax(1) == y).float().mean()}
+        if penalty is None:
+            return loss, stats
+        return loss + penalty, {**stats, "generated_l2": penalty.detach()}
+
+
+class Classification:
+    """What the training loop needs to know about classifying images."""
+
+    name = "classification"
+    metric = "accuracy"
+    higher_is_better = True
+    unit = "images"
+
+    def __init__(self, config: Config, world: World) -> None:
+        assert isinstance(config.data, ImageData)
+        trainer = config.trainer
+        self.data = load_images(config.data)
+        target = build_target(config.target, self.data.channels, self.data.num_classes, self.data.image_size)
+        model = with_hypernet(config.hypernet, target).to(world.device)
+        if trainer.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model
+        self.loss = ClassificationLoss(model, trainer.label_smoothing, config.optim.generated_l2)
+        self.world = world
+        self.loader = ImageLoader(
+            self.data,
+            config.data,
+            device=world.device,
+            batch_size=trainer.batch_size,
+            eval_batch_size=trainer.eval_batch_size,
+            seed=config.seed,
+            channels_last=trainer.channels_last,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.batches_per_epoch = self.loader.steps_per_epoch
+        self.examples_per_batch = self.loader.batch_size
+
+    def facts(self) -> dict[str, Any]:
+        """Return what summary.json says about the data."""
+        return {"data/verified": self.data.verified, "data/loader": self.loader.path}
+
+    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training batches without end, from batch number `start` (0 is the first of epoch 0)."""
+        epoch, offset = divmod(start, self.batches_per_epoch)
+        while True:
+            yield from self.loader.train_batches(epoch, offset)
+            epoch, offset = epoch + 1, 0
+
+    @torch.no_grad()
+    def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
+        """Return the mean cross-entropy and the accuracy over a whole split ("train", "val" or "test")."""
+        self.model.eval()
+        sums = torch.zeros(3, device=self.world.device, dtype=torch.float64)
+        for x, y in self.loader.eval_batches(split):
+            with precision.autocast():
+                logits = self.model(x)
+            logits = logits.float()
+            correct = (logits.argmax(1) == y).sum()
+            sums += torch.stack([F.cross_entropy(logits, y, reduction="sum").double(), correct.double(), torch.tensor(len(y), device=y.device)])
+        loss, correct, count = sum_over_ranks(sums, self.world).tolist()
+        self.model.train()
+        return {"loss": loss / count, "accuracy": correct / count}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what besides the model a resumed run needs: nothing, since a batch follows from its number."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

@@ -1,0 +1,132 @@
+"""The folder of a run: named by what the run is, held by one process at a time, never half-written."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hyperrun.config import Config, from_omegaconf, run_hash, to_dict
+from hyperrun.errors import UserError
+
+CONFIG, SUMMARY, METRICS, LOG = "config.yaml", "summary.json", "metrics.jsonl", "train.log"
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Write a whole file under its final name, or nothing at all."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """A run folder on disk: outputs/<data>/<model>-s<seed>-<hash>."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / METRICS
+        self.log = path / LOG
+        self._lock: int | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> RunFolder:
+        """Return the folder this config's run belongs in, which need not exist."""
+        name = f"{config.model}-s{config.seed}-{run_hash(config)}".replace("/", "_")
+        return cls(Path(config.outputs).expanduser() / config.data.name / name)
+
+    def __enter__(self) -> RunFolder:
+        """Make the folder and hold it.
+
+        Raises:
+            UserError: another process holds it, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path}: {error.strerror} (outputs=DIR names another place)") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it however the process ends
+        except OSError:
+            holder = os.read(lock, 20).decode() or "unknown"
+            os.close(lock)
+            raise UserError(f"another process (pid {holder}) is training in {self.path}") from None
+        os.truncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        self._lock = lock
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def clear(self) -> None:
+        """Remove what an earlier run left here (only files that hyperrun writes)."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        shutil.rmtree(self.path / "wandb", ignore_errors=True)
+        for name in (SUMMARY, METRICS, LOG):
+            (self.path / name).unlink(missing_ok=True)
+
+    def write_config(self, config: Config) -> None:
+        write_beside(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+
+    def read_config(self) -> Config:
+        """Return the run's config.
+
+        Raises:
+            UserError: not a run folder, or a config this version cannot read.
+        """
+        file = self.path / CONFIG
+        if not file.is_file():
+            raise UserError(f"{self.path} is no run folder (it has no {CONFIG})")
+        try:
+            cfg = OmegaConf.load(file)
+        except (OmegaConfBaseException, OSError, ValueError, Exception) as error:  # yaml's errors have no common base
+            raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        try:
+            return from_omegaconf(cfg)  # type: ignore[arg-type]
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        write_beside(self.path / SUMMARY, json.dumps(summary, indent=2) + "\n")
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """Return the summary, or None if there is none that can be read."""
+        try:
+            summary = json.loads((self.path / SUMMARY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return summary if isinstance(summary, dict) else None
+
+
+def find_run(name: str) -> RunFolder:
+    """Return the run folder a user names: its path, or the path of a file in it.
+
+    Raises:
+        UserError: there is no such folder, or it is no run folder; says which runs are near.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        path = path.parent if path.parent.name != "checkpoints" else path.parent.parent
+    if (path / CONFIG).is_file():
+        return RunFolder(path)
+    if not path.exists():
+        raise UserError(f"there is no folder {path}{_known(path.parent)}")
+    raise UserError(f"{path} is no run folder (it has no {CONFIG}){_known(path)}")
+
+
+def _known(folder: Path) -> str:
+    runs = sorted(str(p.parent) for p in folder.glob("**/config.yaml"))[:3] if folder.is_dir() else []
+    return f"; runs near it: {', '.join(runs)}" if runs else ""

@@ -1,0 +1,85 @@
+"""One machine, several processes: `torchrun --nproc-per-node=N -m hyperrun train ...` (data parallel)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hyperrun.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the processes of the run."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+@contextmanager
+def join_world() -> Iterator[World]:
+    """Join the processes torchrun started (its environment variables say so), or stand alone.
+
+    Raises:
+        UserError: more processes on this machine than GPUs.
+    """
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    cuda = torch.cuda.is_available()
+    if size == 1:
+        yield World(0, 1, torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu"))
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if cuda and local >= torch.cuda.device_count():
+        raise UserError(f"torchrun started more processes than the {torch.cuda.device_count()} GPUs of this machine")
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    already = dist.is_initialized()  # a later job of the same multirun
+    if not already:
+        dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(rank, size, device)
+    finally:
+        if not already:
+            dist.destroy_process_group()
+
+
+def wrap(module: nn.Module, world: World) -> nn.Module:
+    """Return the module in DistributedDataParallel, batch norms synchronized on GPUs; as it is when alone."""
+    if world.size == 1:
+        return module
+    ids = [world.device.index] if world.device.type == "cuda" else None
+    # buffers (batch norm statistics) are the same everywhere once synchronized; on CPUs rank 0's are taken
+    return nn.parallel.DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def sum_over_ranks(values: Tensor, world: World) -> Tensor:
+    """Return the elementwise sum over all processes."""
+    if world.size > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def any_rank(flag: bool, world: World) -> bool:
+    """Return whether the flag is set in any process, so that all of them stop at the same step."""
+    if world.size == 1:
+        return flag
+    value = torch.tensor(float(flag), device=world.device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def barrier(world: World) -> None:
+    if world.size > 1:
+        dist.barrier()

@@ -1,0 +1,98 @@
+"""What every test stands on: nothing of the user's own (W&B login, caches, data sets) is seen or touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+DATA = os.environ.get("HYPERRUN_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_user(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[None]:
+    """Give the whole session, and every process it starts, an empty home and no W&B account.
+
+    $WANDB_MODE is disabled; a test about tracking sets tracking.wandb.mode=offline or deletes the variable.
+    """
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("WANDB_", "HYPERRUN_", "HYDRA_")):
+                patch.delenv(name)
+        patch.setenv("HOME", str(home))
+        patch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+        patch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+        patch.setenv("XDG_DATA_HOME", str(home / ".local" / "share"))
+        patch.setenv("NETRC", str(home / ".netrc"))
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("WANDB_SILENT", "true")
+        patch.setenv("WANDB_ERROR_REPORTING", "false")
+        patch.setenv("WANDB_CACHE_DIR", str(home / "wandb-cache"))
+        patch.setenv("WANDB_CONFIG_DIR", str(home / "wandb-config"))
+        patch.setenv("WANDB_DATA_DIR", str(home / "wandb-data"))
+        # Kept from one run of pytest to the next: building the font cache takes seconds.
+        patch.setenv("MPLCONFIGDIR", str(pytestconfig.cache.mkdir("matplotlib")))
+        patch.setenv("MPLBACKEND", "agg")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def data_where_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show $HYPERRUN_DATA to tests marked `data` only."""
+    if request.node.get_closest_marker("data"):
+        if DATA is None:
+            pytest.skip("needs HYPERRUN_DATA, the folder with published data sets")
+        monkeypatch.setenv("HYPERRUN_DATA", DATA)
+
+
+@pytest.fixture(autouse=True)
+def cuda_where_marked(request: pytest.FixtureRequest) -> None:
+    """Skip tests marked `cuda` on a machine without such a device."""
+    if request.node.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+RunCli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> RunCli:
+    """Return a function that runs the command line in a process of its own, in the test's folder unless told otherwise.
+
+    run_cli("train", "trainer.max_steps=2", cwd=..., env={...}, check=False) returns a CompletedProcess with text. With
+    check (the default) a status other than 0 fails the test and shows what was printed.
+    """
+
+    def run(
+        *args: str | Path,
+        cwd: Path = tmp_path,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        timeout: float = 600,
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "hyperrun", *map(str, args)]
+        environment = {**os.environ, "PYTHONPATH": str(REPO), **(env or {})}
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            shown = " ".join(command[2:])
+            pytest.fail(f"{shown}: status {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        return done
+
+    return run
