@@ -524,6 +524,8 @@ def one_line(error: OmegaConfBaseException, prefix: str = "") -> str:
         allowed = [f.name for f in fields(error.object_type)]
         return f"unknown key '{key}'{nearest(key.rpartition('.')[2], allowed)} (allowed: {', '.join(allowed)})"
     text = str(error).splitlines()[0]
+    if "is not a ListConfig" in text:
+        text = f"must be a list: {key}=[...]"
     return f"{key}: {text}" if key and key not in text else text
 
 

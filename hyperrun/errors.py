@@ -29,7 +29,14 @@ def choose(what: str, word: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     if word in names:
         return word
-    raise UserError(f"unknown {what} '{word}'{nearest(word, names)} (allowed: {', '.join(names)})")
+    raise UserError(f"unknown {what} '{word}'{nearest(word, names)} (allowed: {listed(word, names)})")
+
+
+def listed(word: str, names: list[str], most: int = 24) -> str:
+    """Return the names joined by commas; of very many, only those closest to `word`, and how many there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(difflib.get_close_matches(word, names, n=8, cutoff=0.0))}, and {len(names) - 8} more"
 
 
 class RunFailed(Exception):

@@ -43,7 +43,7 @@ class Pictures(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, i: int) -> Any:
         from PIL import Image
 
         return self.transform(Image.fromarray(self.images[i])), self.labels[i]

@@ -39,7 +39,8 @@ def test_gitignore_hides_no_config() -> None:
 
 def test_every_package_is_listed() -> None:
     on_disk = {path.parent.relative_to(REPO).as_posix().replace("/", ".") for path in REPO.glob("hyperrun/**/*.py")}
-    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == on_disk | {"hyperrun.conf"}
+    listed = set(PYPROJECT["tool"]["setuptools"]["packages"])
+    assert listed == on_disk | {"hyperrun.conf"}, "a folder with code that pyproject.toml lacks, or the other way round"
 
 
 def test_extras_and_ranges_are_those_promised() -> None:

@@ -8,12 +8,9 @@ import json
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from rich.table import Table
 
-from hyperrun.commands.hydra_app import VERSION_BASE, explain
-from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import DataConfig, from_omegaconf
+from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
@@ -54,7 +51,7 @@ def evaluate_run(run: str, which: str = "best", data: str | None = None, precisi
     folder = find_run(run)
     config = folder.read_config()
     if data is not None:
-        config = dataclasses.replace(config, data=_data_config(data))
+        config = dataclasses.replace(config, data=compose_config([f"data={data}"]).data)
     with join_world() as world:
         summary = folder.read_summary() or {}
         chosen = choose_precision(precision or summary.get("precision") or config.precision, world.device)
@@ -81,16 +78,3 @@ def load_model(task: Task, path: Path, device: torch.device) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split()[:40])
         raise UserError(f"{path} does not fit this model and data: {reason}") from None
-
-
-def _data_config(name: str) -> DataConfig:
-    """Return the typed config of another data set, as data=NAME gives it."""
-    try:
-        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
-            return from_omegaconf(compose("train", overrides=[f"data={name}"])).data
-    except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        raise UserError(message) from None
-

@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import one_line
-from hyperrun.errors import UserError, nearest
+from hyperrun.config import Config, from_omegaconf, one_line
+from hyperrun.errors import UserError, listed, nearest
 
 VERSION_BASE = "1.3" if hydra.__version__.startswith("1.3") else None
 """1.3 wants it named; 1.4 wants it left out."""
@@ -43,6 +44,22 @@ def import_plugins(argv: Iterable[str]) -> None:
                 raise UserError(f"plugins: cannot import {name.strip()} ({error})") from None
 
 
+def compose_config(overrides: list[str]) -> Config:
+    """Return the typed config that these overrides give, outside of a Hydra application.
+
+    Raises:
+        UserError: what `hyperrun train` would refuse.
+    """
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
+            return from_omegaconf(compose("train", overrides=overrides))
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise UserError(message) from None
+
+
 def quiet_other_ranks() -> list[str]:
     """Return overrides that keep Hydra from writing and logging in every process that torchrun starts but the first."""
     if os.environ.get("RANK", "0") == "0":
@@ -64,15 +81,16 @@ def model_name(cfg: DictConfig, context: Any) -> str:
     return name if cfg.hypernet.kind == "none" else f"{cfg.hypernet.kind}-{name}"
 
 
-def all_keys() -> list[str]:
-    """Return every key and group that can be typed, for suggestions."""
+def keys_in_use(argv: Iterable[str]) -> list[str]:
+    """Return every key that can be typed beside the groups chosen in `argv` (a target has its own keys)."""
     groups = sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
+    chosen = [word for word in argv if word.partition("=")[0] in groups and "," not in word]
+    GlobalHydra.instance().clear()
     try:
-        loader = GlobalHydra.instance().config_loader()
-        cfg = loader.load_configuration("train", [], run_mode=hydra.types.RunMode.RUN)
+        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
+            return groups + list(dotted(compose("train", overrides=chosen)))
     except Exception:  # while explaining an error, a second one must not hide the first
         return groups
-    return groups + list(dotted(cfg))
 
 
 def dotted(node: DictConfig, prefix: str = "") -> Iterable[str]:
@@ -86,27 +104,37 @@ def dotted(node: DictConfig, prefix: str = "") -> Iterable[str]:
             yield from dotted(child, f"{name}.")
 
 
-def explain(error: BaseException) -> str | None:
+def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
     """Return one line for an error that Hydra or omegaconf raised about the command line; None for any other error."""
     if isinstance(error, MissingConfigException) and error.options is not None:
-        name = str(error.missing_cfg_file)
-        group, _, choice = name.rpartition("/")
-        options = sorted(error.options)
-        return f"{group} has no choice '{choice}'{nearest(choice, options)} (allowed: {', '.join(options)})"
+        group, _, choice = str(error.missing_cfg_file).partition("/")
+        folder = CONF_DIR / group
+        options = sorted(
+            {*error.options, *(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))}
+        )
+        return f"{group} has no choice '{choice}'{nearest(choice, options)} (allowed: {listed(choice, options)})"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': {error.message.splitlines()[0]} (quote values with commas or spaces)"
     if isinstance(error, ConfigCompositionException):
-        cause = error.__cause__
         text = " ".join(str(error).split())
-        match = re.search(r"Could not override '([^']+)'", text) or re.search(r"No match in the defaults list\.? .*?'([^']+)'", text)
-        if match or "Key '" in text:
-            key = match.group(1) if match else re.findall(r"Key '([^']+)'", text)[0]
-            return f"unknown key '{key}'{nearest(key, all_keys())} (hyperrun train --cfg job shows all keys; +{key}= adds one)"
-        if isinstance(cause, OmegaConfBaseException):
-            return one_line(cause)
-        return text
+        match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)'", text)
+        if match:
+            return unknown_key(match.group(1), argv)
+        return one_line(error.__cause__) if isinstance(error.__cause__, OmegaConfBaseException) else text
     if isinstance(error, OmegaConfBaseException):
         return one_line(error)
     if isinstance(error, HydraException):
         return " ".join(str(error).split())
-    return None
+    if isinstance(error, OSError):  # Hydra makes the folder outputs=DIR
+        return f"cannot write to {error.filename}: {error.strerror} (outputs=DIR names another place)"
+    return str(error) if isinstance(error, ValueError) else None
+
+
+def unknown_key(key: str, argv: Iterable[str]) -> str:
+    """Say that there is no such key, what is nearest, and what its group has."""
+    keys = keys_in_use(argv)
+    group = key.rpartition(".")[0]
+    beside = [k.rpartition(".")[2] for k in keys if group and k.rpartition(".")[0] == group]
+    has = f"{group} has: {', '.join(beside)}" if beside else "hyperrun train --cfg job shows all keys"
+    near = [k for k in keys if k.startswith(f"{group}.")] if beside else keys
+    return f"unknown key '{key}'{nearest(key, near)} ({has})"

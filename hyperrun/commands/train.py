@@ -15,7 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hyperrun.commands.hydra_app import VERSION_BASE, explain, import_plugins, model_name, quiet_other_ranks, sweep_group
+from hyperrun.commands.hydra_app import (
+    VERSION_BASE,
+    explain,
+    import_plugins,
+    model_name,
+    quiet_other_ranks,
+    sweep_group,
+)
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
 from hyperrun.errors import Preempted, UserError
@@ -36,29 +43,41 @@ from hyperrun.training.stop import StopRequest
 def main(argv: list[str]) -> int:
     """Run Hydra on the rest of the command line: overrides, -m, --cfg, --info, --help, completion."""
     import_plugins(argv)
-    sys.argv = [sys.argv[0], *argv, *quiet_other_ranks()]
+    sys.argv = ["hyperrun", *argv, *quiet_other_ranks()]  # one word: Hydra's completion script looks for it
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us, who know how to say them in one line
     os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
+    failed.clear()
     try:
         hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
     except Exception as error:
-        message = explain(error)
+        message = None if error in failed else explain(error, argv)
         if message is None:
             raise
         raise UserError(message) from None
+    if failed:
+        raise failed[0]
     return 0
 
 
-def job(cfg: DictConfig) -> float:
+failed: list[Exception] = []
+"""Errors of this command line's jobs: what else reaches main() is Hydra's."""
+
+
+def job(cfg: DictConfig) -> float | None:
     """Train one config (Hydra calls this once, or once for each job of a sweep); return the validation metric."""
     context = HydraConfig.get()
-    cfg.model = model_name(cfg, context)
-    config = from_omegaconf(cfg)
-    group = config.experiment
-    if context.mode == RunMode.MULTIRUN:
-        group = os.environ["HYPERRUN_SWEEP"]
-    command = shlex.join(["hyperrun", "train", *context.overrides.task])
-    return run(config, command, group)
+    sweep = context.mode == RunMode.MULTIRUN
+    try:
+        cfg.model = model_name(cfg, context)
+        config = from_omegaconf(cfg)
+        command = shlex.join(["hyperrun", "train", *context.overrides.task])
+        return run(config, command, group=os.environ["HYPERRUN_SWEEP"] if sweep else config.experiment)
+    except Exception as error:
+        failed.append(error)
+        if not sweep:
+            return None  # main() raises it; raised here, Hydra would print lines of its own first
+        print(f"hyperrun: error: {error}", file=sys.stderr)
+        raise
 
 
 def run(config: Config, command: str, group: str | None = None) -> float:
@@ -209,5 +228,3 @@ def write_unfinished(folder: RunFolder, facts: dict[str, Any], error: BaseExcept
         folder.write_summary(facts | {"status": status, "error": first_line(error)})
     except OSError as second:  # a full disk: the first error is the one to report
         warnings.warn(f"summary.json could not be written: {second}", stacklevel=2)
-
-

@@ -25,6 +25,7 @@ from hyperrun.errors import choose
 
 __all__ = [
     "DATASETS",
+    "SHAPES",
     "SOURCES",
     "FolderSplit",
     "ImageSet",
@@ -54,6 +55,16 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "svhn": svhn.source,
 }
 """Name -> where its files come from, for the sets that have to be fetched."""
+
+SHAPES: dict[str, tuple[int, int, int]] = {
+    "digits": (1, 8, 10),
+    "mnist": (1, 28, 10),
+    "fashion_mnist": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "svhn": (3, 32, 10),
+}
+"""Name -> (channels, image size, classes), so that parameters can be counted without reading the set."""
 
 ONLY_FEEDING = ("crop_padding", "flip", "cutout", "workers", "epochs")
 """Keys that do not change what is read, so that a sweep over them reads the set once."""

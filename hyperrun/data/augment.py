@@ -6,6 +6,7 @@ an example is treated alike whatever the batch size, the device, the number of p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,14 +32,15 @@ class Plan:
     hole_x: Tensor | None
 
     def __getitem__(self, where: slice) -> Plan:
-        return Plan(*(None if part is None else part[where] for part in self._parts()))
+        return self._each(lambda part: part[where])
 
     def to(self, device: torch.device) -> Plan:
         """Return the plan with its tensors on `device`."""
-        return Plan(*(None if part is None else part.to(device) for part in self._parts()))
+        return self._each(lambda part: part.to(device))
 
-    def _parts(self) -> tuple[Tensor | None, ...]:
-        return self.order, self.top, self.left, self.flip, self.hole_y, self.hole_x
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Plan:
+        rest = (self.top, self.left, self.flip, self.hole_y, self.hole_x)
+        return Plan(change(self.order), *(None if part is None else change(part) for part in rest))
 
 
 def draw_plan(count: int, side: int, cfg: ImageData, *, seed: int, epoch: int) -> Plan:

@@ -27,7 +27,7 @@ BINARY_ARCHIVES = {
     "cifar10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
     "cifar100": ("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
 }
-"""Archive of the binary form and its md5, as the data sets' home page gives them (torchvision has only the Python one)."""
+"""Archive of the binary form and its md5, as the data sets' home page gives them; torchvision knows the Python one."""
 BINARY_FILES = {
     "cifar10": ("cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin"),
     "cifar100": ("cifar-100-binary", ["train.bin"], "test.bin"),
@@ -122,7 +122,7 @@ def read_pickle(path: Path, md5: str) -> dict[str, Any]:
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
         raise UserError(f"{path} is a pickle whose md5 is not the published one: it is not read")
     with warnings.catch_warnings():
-        # The pickles are from Python 2: NumPy >= 2.4 remarks on how they write a dtype.
+        # The pickles are from Python 2: NumPy 2.4.0 to 2.4.4 remarks on how they write a dtype.
         warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
         return pickle.loads(content, encoding="latin1")
 
@@ -182,7 +182,7 @@ def _records(path: str, content: bytes, label_bytes: int) -> np.ndarray:
     """View a binary file as its records, uint8 [N, label_bytes + 3 * 32 * 32]: 32x32 pixels of each colour."""
     size = label_bytes + PIXELS
     if not content or len(content) % size:
-        raise UserError(f"{path} is damaged: {len(content)} bytes is no multiple of a record's {size}")
+        raise UserError(f"{path} is damaged: {len(content)} bytes where records of {size} are expected")
     return np.frombuffer(content, np.uint8).reshape(-1, size)
 
 

@@ -144,6 +144,7 @@ def make_set(
         UserError: images that are not square uint8 of one shape, labels out of range, a val_size that leaves nothing
             to train on, an image_size the data set does not have.
     """
+    _check(f"{name}: train", train, len(classes))
     if val is None:
         if cfg.val_size >= len(train):
             raise UserError(
@@ -154,7 +155,7 @@ def make_set(
             train.select(order[cfg.val_size :].sort().values),
             train.select(order[: cfg.val_size].sort().values),
         )
-    for part, split in (("train", train), ("val", val), ("test", test)):
+    for part, split in (("val", val), ("test", test)):
         _check(f"{name}: {part}", split, len(classes))
         if split.shape != train.shape:
             raise UserError(f"{name}: {part} has images of shape {split.shape}, train of {train.shape}")

@@ -7,7 +7,7 @@ fetch (and, for image folders, decode) uint8 batches. Either way the same functi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from hyperrun.config import ImageData
 from hyperrun.data.augment import Plan, crop_and_flip, cut_out, draw_plan, normalise
 from hyperrun.data.images import ImageSet, ImageSplit, Split, cores, free_memory, seeded
 from hyperrun.errors import UserError
-
-PATIENCE_S = 600
-"""Seconds to wait for a worker process before its death is taken for granted."""
 
 
 class ImageLoader:
@@ -117,12 +114,12 @@ class ImageLoader:
     def _pad(self, images: Tensor) -> Tensor:
         return pad(images, [self._cfg.crop_padding] * 4) if self._cfg.crop_padding else images.contiguous()
 
-    def _slices(self, split: ImageSplit, batches: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    def _slices(self, split: ImageSplit, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield consecutive images that lie in memory: no worker could fetch them faster."""
         for index in batches:
             yield split.images[int(index[0]) : int(index[-1]) + 1].to(self._device)
 
-    def _fetch(self, split: Split, batches: list[Tensor] | tuple[Tensor, ...]) -> Iterator[Tensor]:
+    def _fetch(self, split: Split, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the batches with these indices as uint8 [B, C, H, W] on the device, fetched by worker processes."""
         loader = DataLoader(
             _Batches(split, [index.tolist() for index in batches]),
@@ -130,7 +127,6 @@ class ImageLoader:
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
             generator=seeded("workers"),  # else starting the workers draws from the global generator
-            timeout=PATIENCE_S if self._workers else 0,
         )
         with warnings.catch_warnings():
             # Python >= 3.12 warns of fork in a process with threads; the workers run torch on one thread, as they must.
@@ -173,6 +169,9 @@ def choose_path(data: ImageSet, cfg: ImageData, device: torch.device, workers: i
     if not isinstance(data.train, ImageSplit):
         return "dataloader", f"the pictures are decoded as they are needed, by {workers} workers"
     if free is not None and 4 * needed > free:
-        return "dataloader", f"{size} is over a quarter of the {free / 2**30:.1f} GiB free on {device}; {workers} workers"
+        return (
+            "dataloader",
+            f"{size} is over a quarter of the {free / 2**30:.1f} GiB free on {device}; {workers} workers",
+        )
     said = f" is under a quarter of the {free / 2**30:.1f} GiB free on {device}" if free is not None else ""
     return "device", f"{size}{said}"

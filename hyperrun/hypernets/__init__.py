@@ -46,7 +46,9 @@ def with_hypernet(cfg: HypernetConfig, target: nn.Module) -> nn.Module:
     return HyperModel(target, HYPERNETS[cfg.kind](cfg, reference), names)
 
 
-def register_hypernet(kind: str, schema: type[SelectingHypernet]) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+def register_hypernet(
+    kind: str, schema: type[SelectingHypernet]
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Make a hypernet of your own available as hypernet=KIND (from a module named in plugins=[...]).
 
     `schema` is a dataclass derived from SelectingHypernet; its fields, with their defaults, become hypernet.FIELD. The

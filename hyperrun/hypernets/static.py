@@ -68,7 +68,9 @@ class TileGenerator(nn.Module):
         for ((out, in_), names), group in zip(self.by_shape.items(), groups, strict=True):
             rows, columns = math.ceil(in_ / self.tile_in), math.ceil(out / self.tile_out)
             group = group.view(len(names), columns, rows, self.tile_out, self.tile_in, -1)
-            group = group.transpose(2, 3).reshape(len(names), columns * self.tile_out, rows * self.tile_in, *self.spatial)
+            group = group.transpose(2, 3).reshape(
+                len(names), columns * self.tile_out, rows * self.tile_in, *self.spatial
+            )
             kernels.update(zip(names, group[:, :out, :in_].unbind(), strict=True))
         return kernels
 

@@ -25,7 +25,9 @@ def build_target(cfg: TargetConfig, in_channels: int, num_classes: int, image_si
     return TARGETS[cfg.kind](cfg, in_channels, num_classes, image_size)
 
 
-def register_target(kind: str, config: type[TargetConfig]) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+def register_target(
+    kind: str, config: type[TargetConfig]
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Make a target of your own available as target=KIND (from a module named in plugins=[...]).
 
     `config` is a dataclass derived from TargetConfig; its fields, with their defaults, become target.FIELD. The

@@ -17,7 +17,12 @@ class CNN(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, num_classes: int, image_size: int, channels: tuple[int, int] = (16, 16), kernel_size: int = 7
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        channels: tuple[int, int] = (16, 16),
+        kernel_size: int = 7,
     ) -> None:
         super().__init__()
         if image_size < 4:

@@ -31,7 +31,9 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
     try:
         model = builder(**options)
     except (RuntimeError, AssertionError, ValueError):
-        raise UserError(f"{cfg.name} cannot take images of {image_size}x{image_size} pixels (vit: a multiple of the patch)") from None
+        raise UserError(
+            f"{cfg.name} cannot take images of {image_size}x{image_size} pixels (vit: a multiple of the patch)"
+        ) from None
     _set_input(model, in_channels, cfg.small_images)
     _check_size(model, cfg, in_channels, image_size)
     return model
@@ -40,7 +42,9 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
 def _set_input(model: nn.Module, in_channels: int, small_images: bool) -> None:
     """Replace the first convolution where its channels or, for small images, its stride have to change."""
     name, conv = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    is_patch = conv.stride == conv.kernel_size and conv.kernel_size[0] > 1  # ViT, Swin, ConvNeXt: the stride is the patch
+    is_patch = (
+        conv.stride == conv.kernel_size and conv.kernel_size[0] > 1
+    )  # ViT, Swin, ConvNeXt: the stride is the patch
     shrink = small_images and max(conv.stride) > 1 and not is_patch
     if conv.in_channels != in_channels or shrink:
         kernel = (3, 3) if shrink else conv.kernel_size
@@ -73,5 +77,3 @@ def _check_size(model: nn.Module, cfg: TorchvisionTarget, in_channels: int, imag
         hint = "" if cfg.small_images else "; target.small_images=true keeps the first layers from shrinking them"
         reason = str(error).splitlines()[0]
         raise UserError(f"{cfg.name} cannot take images of {image_size}x{image_size} pixels{hint} ({reason})") from None
-
-

@@ -102,7 +102,13 @@ class Classification:
                 logits = self.model(x)
             logits = logits.float()
             correct = (logits.argmax(1) == y).sum()
-            sums += torch.stack([F.cross_entropy(logits, y, reduction="sum").double(), correct.double(), torch.tensor(len(y), device=y.device)])
+            sums += torch.stack(
+                [
+                    F.cross_entropy(logits, y, reduction="sum").double(),
+                    correct.double(),
+                    torch.tensor(len(y), device=y.device),
+                ]
+            )
         loss, correct, count = sum_over_ranks(sums, self.world).tolist()
         self.model.train()
         return {"loss": loss / count, "accuracy": correct / count}

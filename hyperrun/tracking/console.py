@@ -133,7 +133,12 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         (f"test {metric}", f"{summary[f'test/{metric}']:.4f}"),
     ]
     if "paper/value" in summary:
-        rows.append(("the paper", f"{summary['paper/value']} {summary['paper/metric']} ({summary['paper/params']:,} parameters)"))
+        rows.append(
+            (
+                "the paper",
+                f"{summary['paper/value']} {summary['paper/metric']} ({summary['paper/params']:,} parameters)",
+            )
+        )
     rows += [
         ("training time", f"{summary['time/train_s']:.1f} s, {summary['throughput/examples_per_s']:,.0f} examples/s"),
         ("precision, device", f"{summary['precision']}, {summary['device']}"),

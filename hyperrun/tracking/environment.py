@@ -13,7 +13,8 @@ def device_name(device: torch.device) -> str:
     """Return the GPU's name, or the CPU's with the number of threads torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{cpu_name()} ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{cpu_name()} ({threads} thread{'s' if threads > 1 else ''})"
 
 
 def cpu_name() -> str:

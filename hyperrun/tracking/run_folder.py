@@ -54,7 +54,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror} (outputs=DIR names another place)") from None
+            raise UserError(
+                f"cannot write to {self.path}: {error.strerror} (outputs=DIR names another place)"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it however the process ends
         except OSError:

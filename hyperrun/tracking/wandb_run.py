@@ -70,7 +70,12 @@ class WandbRun:
 
 @contextmanager
 def wandb_run(
-    config: Config, folder: RunFolder, summary: dict[str, Any], group: str | None, mode: str, warn: Callable[[str], None]
+    config: Config,
+    folder: RunFolder,
+    summary: dict[str, Any],
+    group: str | None,
+    mode: str,
+    warn: Callable[[str], None],
 ) -> Iterator[WandbRun]:
     """Record a training run: its id is the config's hash, so that a resumed run continues the same W&B run."""
     tracked = WandbRun(_init(config, folder, summary, group, mode, warn), warn)
@@ -83,7 +88,12 @@ def wandb_run(
 
 
 def _init(
-    config: Config, folder: RunFolder, summary: dict[str, Any], group: str | None, mode: str, warn: Callable[[str], None]
+    config: Config,
+    folder: RunFolder,
+    summary: dict[str, Any],
+    group: str | None,
+    mode: str,
+    warn: Callable[[str], None],
 ) -> Any:
     if mode == "disabled":
         return None

@@ -244,7 +244,10 @@ def train(
                     row |= {"fp16/skipped_steps": state.skipped, "fp16/scale": scaler.get_scale()}
                 if window_s:
                     row["throughput/examples_per_s"] = window_examples / window_s
-                    state.timed_s, state.timed_examples = state.timed_s + window_s, state.timed_examples + window_examples
+                    state.timed_s, state.timed_examples = (
+                        state.timed_s + window_s,
+                        state.timed_examples + window_examples,
+                    )
                     window_s, window_examples = 0.0, 0
                 row["time/train_s"] = state.train_s
                 meter.reset()

@@ -1,0 +1,235 @@
+"""`hyperrun data NAME`: where a data set is looked for, what is there, what is missing; --download fetches it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hyperrun.data import DATASETS, SOURCES, data_root
+from hyperrun.data.download import Progress, fetch, unpack
+from hyperrun.data.folder import class_names, scan
+from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
+from hyperrun.errors import UserError, choose, nearest
+
+OPTIONS = ("--root", "--download", "--json", "--help")
+LINE_EVERY_S = 10.0
+"""Seconds between two lines about a download where there is no terminal to draw a bar on."""
+BUNDLED = "comes with scikit-learn: nothing to fetch"
+
+
+def main(argv: list[str]) -> int:
+    """Run the command. Returns 0 when the data set is complete, 1 when files are missing or are not the published ones.
+
+    Raises:
+        UserError: an unknown set or option, no network, a disk that cannot take the files.
+    """
+    args = parse(argv)
+    if args.name is None:
+        return list_sets(args)
+    choose("data set", args.name, DATASETS)
+    if args.name == "image_folder":
+        return show_folder(args)
+    if args.name not in SOURCES:
+        report = {"name": args.name, "status": OK, "note": BUNDLED if args.name == "digits" else "from a plugin"}
+        print(json.dumps(report) if args.json else f"{args.name} {report['note']}")
+        return 0
+    source, root = SOURCES[args.name](), data_root(args.root)
+    if args.download:
+        download(source, root)
+    return show(source, root, args)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="hyperrun data",
+        description="Say where a data set is looked for, what is there and what is missing; without NAME, list them.",
+        epilog="Exit status: 0 complete, 1 something is missing or altered, 2 a mistake in what was typed.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(DATASETS)}")
+    parser.add_argument("--root", metavar="DIR", help="folder of the data sets ($HYPERRUN_DATA, else a per-user cache)")
+    parser.add_argument("--download", action="store_true", help="fetch what is missing; goes on where it was cut off")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    try:
+        args, rest = parser.parse_known_args(argv)
+    except argparse.ArgumentError as error:
+        raise UserError(f"{error} (usage: hyperrun data [NAME] [--root DIR] [--download] [--json])") from None
+    if rest:
+        raise UserError(
+            f"unknown argument '{rest[0]}'{nearest(rest[0], OPTIONS)} (allowed: NAME, {', '.join(OPTIONS)})"
+        )
+    return args
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def list_sets(args: argparse.Namespace) -> int:
+    """Print one line per data set: its name and what is there of it (files only; NAME checks their checksums)."""
+    if args.download:
+        raise UserError(f"--download needs the name of a data set (one of {', '.join(SOURCES)})")
+    root = data_root(args.root)
+    rows: list[dict[str, Any]] = []
+    for name in DATASETS:
+        if name in SOURCES:
+            states = [check(form, root, checksums=False) for form in SOURCES[name]().forms]
+            here = [state.form.folder for state in states if state.status != MISSING]
+            started = any(state.found for state in states)
+            rows.append({"name": name, "status": "present" if here else "incomplete" if started else MISSING})
+            rows[-1]["files"] = str(root / here[0]) if here else f"hyperrun data {name} --download"
+        elif name == "image_folder":
+            rows.append({"name": name, "status": "your own", "files": "data.root=DIR"})
+        else:
+            rows.append({"name": name, "status": "present", "files": BUNDLED if name == "digits" else "from a plugin"})
+    if args.json:
+        print(json.dumps({"root": str(root), "sets": rows}))
+    else:
+        print(f"looking in {root} ({_why(args)})")
+        for row in rows:
+            print(f"  {row['name']:14} {row['status']:11} {row['files']}")
+    return 0
+
+
+def show(source: Source, root: Path, args: argparse.Namespace) -> int:
+    """Print every file of the forms that are there (of the first form where none is), with sizes and checksums."""
+    states = [check(form, root) for form in source.forms]
+    best = best_form(states)
+    shown = [state for state in states if state.found] or [states[0]]
+    status = best.status
+    hint = _hint(source, status, args)
+    if args.json:
+        files = [asdict(file) for state in shown for file in state.files]
+        missing = [file.path for file in best.files if file.size is None]
+        report = {"name": source.name, "root": str(root), "status": status, "form": best.form.kind}
+        print(json.dumps({**report, "files": files, "missing": missing, "note": hint}))
+        return 0 if status in (OK, UNCHECKABLE) else 1
+    print(f"{source.name}: looking in {root} ({_why(args)})")
+    width = max(len(file.path) for state in shown for file in state.files)
+    for state in shown:
+        for file in state.files:
+            size = "" if file.size is None else in_words(file.size)
+            print(f"  {file.path:{width}}  {size:>10}  {_SAYS[file.checksum]}")
+    others = [form.folder for form in source.forms if form not in [state.form for state in shown]]
+    if status == MISSING and others:
+        print(f"  {' or '.join(others)} would do as well")
+    print(hint)
+    return 0 if status in (OK, UNCHECKABLE) else 1
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB" if size >= 2**10 else f"{size} B"
+
+
+_SAYS = {OK: "checksum ok", DIFFERS: "checksum differs", UNCHECKABLE: "checksum not checkable", MISSING: "missing"}
+
+
+def best_form(states: list[FormState]) -> FormState:
+    """Return the form that training would use: published, else unchecked, else altered, else the most complete one."""
+    for status in (OK, UNCHECKABLE, DIFFERS):
+        for state in states:
+            if state.status == status:
+                return state
+    return next((state for state in states if state.found), states[0])
+
+
+def _hint(source: Source, status: str, args: argparse.Namespace) -> str:
+    at = f" --root {shlex.quote(args.root)}" if args.root else ""
+    command = f"hyperrun data {source.name}{at} --download"
+    train = f"hyperrun train data={source.name}" + (f" data.root={shlex.quote(args.root)}" if args.root else "")
+    return {
+        OK: f"complete, as published: {train}",
+        UNCHECKABLE: f"complete, but these files have no published checksums: {train} data.verify=false, or {command}",
+        DIFFERS: f"complete, but not as published; fetch it anew: {command}",
+        MISSING: f"incomplete; fetch it: {command}",
+    }[status]
+
+
+def _why(args: argparse.Namespace) -> str:
+    if args.root:
+        return "--root"
+    return (
+        "$HYPERRUN_DATA" if os.environ.get("HYPERRUN_DATA") else "the per-user cache; $HYPERRUN_DATA or --root move it"
+    )
+
+
+def show_folder(args: argparse.Namespace) -> int:
+    """Print how many pictures of which classes a folder of one's own holds."""
+    if args.download or args.root is None:
+        raise UserError("image_folder is your own pictures: hyperrun data image_folder --root DIR looks at them")
+    root = Path(args.root).expanduser()
+    classes = class_names(root)
+    parts = ["train", "test", *(["val"] if (root / "val").is_dir() else [])]
+    counts = {}
+    for part in parts:
+        found = Counter(scan(root / part, classes, size=1).labels.tolist())
+        counts[part] = {name: found[label] for label, name in enumerate(classes)}
+    if args.json:
+        print(json.dumps({"name": "image_folder", "root": str(root), "status": OK, "pictures": counts}))
+    else:
+        print(f"image_folder: looking in {root}")
+        for part, by_class in counts.items():
+            of_classes = ", ".join(f"{name} {count}" for name, count in by_class.items())
+            print(f"  {part:5}  {sum(by_class.values()):>8,} pictures ({of_classes})")
+    return 0
+
+
+# ---------------------------------------------------------------- fetching
+
+
+def download(source: Source, root: Path) -> None:
+    """Fetch what is needed to make the first form complete; nothing where some form is there, as published."""
+    if any(check(form, root).status == OK for form in source.forms):
+        return
+    with progress_shown() as progress:
+        for item in source.downloads:
+            path = fetch(item, root, progress)
+            if item.unpack is not None:
+                unpack(path, item.unpack, root)
+
+
+@contextlib.contextmanager
+def progress_shown() -> Iterator[Progress]:
+    """Show downloads on stderr: a bar on a terminal, otherwise a line at the start, now and then, and at the end."""
+    if not sys.stderr.isatty():
+        yield plain_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        tasks = {}
+
+        def update(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield update
+
+
+def plain_lines() -> Progress:
+    """Return a Progress that prints a line at most every LINE_EVERY_S seconds, and one when a file is whole."""
+    last: dict[str, float] = {}
+
+    def update(name: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if done == total or now - last.get(name, -LINE_EVERY_S) >= LINE_EVERY_S:
+            last[name] = now
+            of = f" of {in_words(total)}" if total else ""
+            print(f"{name}: {in_words(done)}{of}", file=sys.stderr)
+
+    return update

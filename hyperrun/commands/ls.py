@@ -1,0 +1,139 @@
+"""hyperrun ls: what there is to choose from, with parameter counts and the paper's figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from hyperrun.conf_dir import CONF_DIR
+from hyperrun.errors import choose
+
+GROUPS = {
+    "models": "model",
+    "targets": "target",
+    "hypernets": "hypernet",
+    "data": "data",
+    "optim": "optim",
+    "experiments": "experiment",
+}
+"""Word on the command line -> folder under conf/."""
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser("hyperrun ls", description="List what there is to choose from.")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"any of {', '.join(GROUPS)} (default: all)")
+    parser.add_argument(
+        "--data", default="cifar10", metavar="NAME", help="count models for this data (default: cifar10)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object (a list, when one WHAT is named)")
+    args = parser.parse_args(argv)
+    what = [choose("group", name, GROUPS) for name in args.what] or list(GROUPS)
+    listing = {name: entries(name, args.data) for name in what}
+    if args.json:
+        print(json.dumps(listing[what[0]] if len(args.what) == 1 else listing, indent=2))
+        return 0
+    wide = RichConsole(width=1000, highlight=False)  # one line for each choice; a narrow terminal wraps it
+    for name, rows in listing.items():
+        wide.print(table(name, rows, args.data), soft_wrap=True)
+    return 0
+
+
+def entries(what: str, data: str) -> list[dict[str, Any]]:
+    """Return one dict for each choice of a group; models and experiments with their counts."""
+    group = GROUPS[what]
+    found = [{"name": name, "about": about(path)} for name, path in choices(group)]
+    if what == "models":
+        for entry in found:
+            entry |= counts([f"model={entry['name']}", f"data={data}"])
+    if what == "experiments":
+        for entry in found:
+            entry |= counts([f"experiment={entry['name']}"])
+    return found
+
+
+def choices(group: str) -> list[tuple[str, Path]]:
+    """Return (name, file) of every choice in a config group, sorted by name."""
+    folder = CONF_DIR / group
+    return sorted((p.relative_to(folder).with_suffix("").as_posix(), p) for p in folder.rglob("*.yaml"))
+
+
+def about(path: Path) -> str:
+    """Return the first comment of a config file."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.removeprefix("#").strip()
+    return ""
+
+
+def counts(overrides: list[str]) -> dict[str, Any]:
+    """Return params/... of a composed config, and paper/... where it names a published figure. Builds shapes only.
+
+    params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
+    hypernet that makes this parameter, where it is generated).
+    """
+    import torch
+
+    from hyperrun.commands.hydra_app import compose_config
+    from hyperrun.data import SHAPES
+    from hyperrun.hypernets import HyperModel, count_parameters, with_hypernet
+    from hyperrun.targets import build_target
+
+    config = compose_config(overrides)
+    channels, size, classes = SHAPES[choose("data set", config.data.name, SHAPES)]
+    with torch.device("meta"):
+        model = with_hypernet(config.hypernet, build_target(config.target, channels, classes, size))
+    result: dict[str, Any] = {"data": config.data.name, **count_parameters(model).as_dict()}
+    paper = config.paper
+    if paper is not None:
+        counted = int(result["params/trainable"])
+        if paper.part is not None:
+            generated = isinstance(model, HyperModel) and paper.part in model.names
+            counted = (
+                sum(p.numel() for p in model.hypernet.parameters())
+                if isinstance(model, HyperModel) and generated
+                else model.get_parameter(paper.part).numel()
+            )
+        result |= {
+            "params/counted": counted,
+            "paper/params": paper.params,
+            "paper/part": paper.part,
+            "paper/metric": paper.metric,
+            "paper/value": paper.value,
+            "paper/source": paper.source,
+        }
+    return result
+
+
+def table(what: str, rows: list[dict[str, Any]], data: str) -> Table:
+    title = f"{what}, counted for {data}" if what == "models" else what
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    result.add_column("name", no_wrap=True)
+    if "params/trainable" not in rows[0]:
+        result.add_column("about", no_wrap=True)
+        for row in rows:
+            result.add_row(row["name"], row["about"])
+        return result
+    numbers = ["trainable", "generated", "free", "target"]
+    for name in [*numbers, "compression"]:
+        result.add_column(name, justify="right", no_wrap=True)
+    with_paper = any("paper/value" in row for row in rows)
+    if with_paper:
+        result.add_column("the paper", no_wrap=True)
+    for row in rows:
+        cells = [f"{row[f'params/{name}']:,}" for name in numbers] + [f"{row['params/compression']:.2f}"]
+        result.add_row(row["name"], *cells, *([paper_cell(row)] if with_paper else []))
+    return result
+
+
+def paper_cell(row: dict[str, Any]) -> str:
+    if "paper/value" not in row:
+        return ""
+    figure = f"{row['paper/value']}% error" if row["paper/metric"] == "test_error" else f"{row['paper/value']}"
+    part = row["paper/part"]
+    of = f" for {part} (ours {row['params/counted']:,})" if part else ""
+    return f"{figure}, {row['paper/params']:,}{of}"

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hyperrun.data import ImageSplit, load_images
+from hyperrun.data.images import FolderSplit, decode
+from hyperrun.data.loader import ImageLoader
+from hyperrun.errors import UserError
+
+
+def paint(path, width=10, height=8, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(256, size=(height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for part, count in (("train", 10), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                paint(tmp_path / part / name / f"{i}.png", seed=100 * label + i)
+    return tmp_path
+
+
+@pytest.fixture
+def cfg(pictures, image_cfg):
+    return lambda **keys: image_cfg(**{"name": "image_folder", "root": str(pictures), "image_size": 8, **keys})
+
+
+def test_classes_are_the_folders_and_pictures_are_cropped_from_the_centre(cfg, pictures):
+    data = load_images(cfg())
+    assert data.classes == ["cat", "dog"] and data.verified
+    assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 6)
+    assert data.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert isinstance(data.test, ImageSplit) and data.test.images.shape == (6, 3, 8, 8)
+    first = np.asarray(Image.open(pictures / "test" / "cat" / "0.png"))[:, 1:9]  # 10 wide: one column off each side
+    assert np.array_equal(data.test.images[0].permute(1, 2, 0).numpy(), first)
+
+
+def test_the_shorter_side_is_scaled(tmp_path):
+    Image.new("RGB", (40, 20), (200, 100, 50)).save(tmp_path / "wide.png")
+    assert decode(tmp_path / "wide.png", 10).flatten(1).unique(dim=1).tolist() == [[200], [100], [50]]
+    assert decode(tmp_path / "wide.png", 10).shape == (3, 10, 10)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "LA", "CMYK"])
+def test_every_kind_of_picture_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new(mode, (9, 9)).save(path)
+    assert decode(path, 4).shape == (3, 4, 4)
+
+
+def test_palette_with_transparency_is_quiet(tmp_path):
+    Image.new("P", (9, 9)).save(tmp_path / "x.png", transparency=b"\0\1")
+    assert decode(tmp_path / "x.png", 4).shape == (3, 4, 4)
+
+
+def test_upright_as_the_camera_says(tmp_path):
+    picture = Image.new("RGB", (8, 8))
+    picture.paste((255, 255, 255), (0, 0, 8, 4))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    picture.save(tmp_path / "x.png", exif=exif)
+    image = decode(tmp_path / "x.png", 8)
+    assert image[:, :4].max() == 0 and image[:, 4:].min() == 255
+
+
+def test_large_jpegs_are_close_to_the_whole_decoding(tmp_path):
+    ramp = np.linspace(0, 255, 400, dtype=np.uint8)
+    picture = Image.fromarray(np.broadcast_to(ramp[:, None], (400, 400)).copy()).convert("RGB")
+    picture.save(tmp_path / "x.jpg", quality=95)
+    expected = np.asarray(picture.resize((20, 20), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(decode(tmp_path / "x.jpg", 20).permute(1, 2, 0).numpy() - expected).max() <= 3
+
+
+def test_own_validation_folder_is_used(cfg, pictures):
+    paint(pictures / "val" / "dog" / "0.png", seed=7)
+    data = load_images(cfg(val_size=500))
+    assert (len(data.train), len(data.val)) == (20, 1) and data.val.labels.tolist() == [1]
+
+
+def test_both_paths_give_the_same_batches(cfg):
+    kept = load_images(cfg(loader="device"))
+    lazy = load_images(cfg(loader="dataloader"))
+    assert isinstance(kept.train, ImageSplit) and isinstance(lazy.train, FolderSplit)
+    assert torch.equal(kept.mean, lazy.mean) and torch.equal(kept.std, lazy.std)
+
+    def batches(data, loader, split=None):
+        made = ImageLoader(
+            data,
+            cfg(loader=loader, crop_padding=1, flip=True, cutout=2),
+            device=torch.device("cpu"),
+            batch_size=8,
+            eval_batch_size=3,
+            seed=0,
+        )
+        assert made.path == loader
+        return list(made.eval_batches(split) if split else made.train_batches(0))
+
+    for split in (None, "train", "val", "test"):
+        here, there = batches(kept, "device", split), batches(lazy, "dataloader", split)
+        assert len(here) == len(there) > 0
+        for (x, y), (x2, y2) in zip(here, there, strict=True):
+            assert torch.equal(x, x2) and torch.equal(y, y2)
+    forced = batches(lazy, "device")
+    assert torch.equal(forced[0][0], batches(kept, "device")[0][0])
+
+
+def test_pictures_stay_in_files_when_memory_is_short(cfg, monkeypatch):
+    needed = 26 * 3 * 8 * 8
+    monkeypatch.setattr("hyperrun.data.folder.free_memory", lambda device: 4 * needed)
+    assert isinstance(load_images(cfg()).train, FolderSplit)
+    monkeypatch.setattr("hyperrun.data.folder.free_memory", lambda device: 4 * needed + 1)
+    assert isinstance(load_images(cfg(split_seed=1)).train, ImageSplit)
+
+
+def test_pictures_in_folders_of_a_class_count_and_hidden_files_do_not(cfg, pictures):
+    paint(pictures / "train" / "cat" / "more" / "x.PNG")
+    (pictures / "train" / "cat" / ".hidden.png").write_bytes(b"")
+    (pictures / "train" / "cat" / "notes.txt").write_text("")
+    (pictures / "train" / ".cache").mkdir()
+    data = load_images(cfg())
+    assert len(data.train) + len(data.val) == 21 and data.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("loader", ["device", "dataloader"])
+def test_a_broken_picture_is_named(cfg, pictures, loader):
+    (pictures / "train" / "dog" / "5.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    with pytest.raises(UserError, match=r"^cannot read the picture .*dog/5\.png: [^\n]+$"):
+        load_images(cfg(loader=loader))
+
+
+def test_a_truncated_picture_is_named(tmp_path):
+    paint(tmp_path / "x.png", 64, 64)
+    content = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"cannot read the picture .*x\.png: "):
+        decode(tmp_path / "x.png", 8)
+
+
+def test_what_is_missing_is_said(cfg, pictures, tmp_path):
+    with pytest.raises(UserError, match="needs data.root=DIR, a folder with train/CLASS"):
+        load_images(cfg(root=None))
+    with pytest.raises(UserError, match="image_size must be a positive number of pixels, not None"):
+        load_images(cfg(image_size=None))
+    with pytest.raises(UserError, match="nowhere/train is not a folder"):
+        load_images(cfg(root=str(tmp_path / "nowhere")))
+    (tmp_path / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(UserError, match="empty/train holds no folders"):
+        load_images(cfg(root=str(tmp_path / "empty")))
+    (tmp_path / "empty" / "train" / "cat").mkdir()
+    with pytest.raises(UserError, match="empty/train holds no pictures"):
+        load_images(cfg(root=str(tmp_path / "empty")))
+    paint(tmp_path / "empty" / "train" / "cat" / "x.png")
+    with pytest.raises(UserError, match="empty/test is not a folder"):
+        load_images(cfg(root=str(tmp_path / "empty")))
+    paint(pictures / "test" / "horse" / "x.png")
+    with pytest.raises(UserError, match="test has classes that train lacks: horse"):
+        load_images(cfg())
