@@ -496,7 +496,7 @@ def from_omegaconf(cfg: DictConfig) -> Config:
 
 
 def _typed(name: str, value: Any) -> Any:
-    """Return one entry of the top level, checked against its field of Config (and, for a group, its kind's dataclass)."""
+    """Return one entry of the top level, checked against its field of Config and, for a group, its kind's dataclass."""
     whole = OmegaConf.structured(Config)
     if name in SCHEMAS:
         if not isinstance(value, dict) or "kind" not in value:
@@ -507,7 +507,7 @@ def _typed(name: str, value: Any) -> Any:
         except OmegaConfBaseException as error:
             raise UserError(one_line(error, f"{name}.")) from None
     try:
-        checked = OmegaConf.merge(whole, {name: value})[name]
+        checked = OmegaConf.merge(whole, {name: value})[name]  # pyright: ignore[reportArgumentType]
         return OmegaConf.to_object(checked) if OmegaConf.is_config(checked) else checked
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None

@@ -125,7 +125,7 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         return one_line(error)
     if isinstance(error, HydraException):
         return " ".join(str(error).split())
-    if isinstance(error, OSError):  # Hydra makes the folder outputs=DIR
+    if isinstance(error, OSError) and error.filename:  # Hydra makes the folder outputs=DIR
         return f"cannot write to {error.filename}: {error.strerror} (outputs=DIR names another place)"
     return str(error) if isinstance(error, ValueError) else None
 

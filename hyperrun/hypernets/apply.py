@@ -24,8 +24,8 @@ def select_parameters(
 ) -> list[str]:
     """Return the names of the parameters to generate, in the target's order.
 
-    generate: "conv" (kernels of ungrouped convolutions), "linear" (matrices of linear layers) or "all" (both). The first
-        and the last of all such layers stay free, as in the paper, and so does every bias and norm scale.
+    generate: "conv" (kernels of ungrouped convolutions), "linear" (matrices of linear layers) or "all" (both). The
+        first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale.
     include: shell-style name patterns. If any are given, exactly the matching weights are generated, whatever their
         kind or place.
     exclude: name patterns of parameters that stay free.
@@ -118,7 +118,7 @@ class HyperModel(nn.Module):
         """Return the generated parameters by name, float32, with gradients where those are enabled."""
         if self.training or torch.is_grad_enabled():
             return self.hypernet()
-        return self._kept_weights()
+        return self._kept_weights()  # pyright: ignore
 
     def call_with(self, weights: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         """Run the target with these weights (from `weights()`, so that a penalty on them is computed on the same)."""

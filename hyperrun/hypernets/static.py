@@ -7,8 +7,8 @@ A tile is the basic kernel of Nin x Nout channels (16 x 16) and f x f pixels. Wi
 
 and a kernel of more channels is put together from tiles, each with its own z (eq. 3). W and B are shared by all tiles.
 
-Both layers are linear, so they fold into one: K = z @ basis + offset with basis[n, i] = sum_d W_i[d, n] W_out[:, d]. All
-tiles of all layers are then one matrix product over the table of embeddings, whatever the depth of the target.
+Both layers are linear, so they fold into one: K = z @ basis + offset with basis[n, i] = sum_d W_i[d, n] W_out[:, d].
+All tiles of all layers are then one matrix product over the table of embeddings, whatever the depth of the target.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ class TileGenerator(nn.Module):
     def initialize(self, std: Mapping[str, float]) -> None:
         """Draw all parameters so that each kernel has the given standard deviation; biases are zero.
 
-        z, w_in and w_out get one common scale s, with Nz * d * s^6 equal to the mean variance of the kernels, because an
-        optimizer like Adam moves every number by the same amount: a factor much smaller than the others would change by
-        a large part of itself at every step. Then each kernel's embeddings are scaled, which is exact, since kernels are
-        linear in z.
+        z, w_in and w_out get one common scale s, with Nz * d * s^6 equal to the mean variance of the kernels, because
+        an optimizer like Adam moves every number by the same amount: a factor much smaller than the others would change
+        by a large part of itself at every step. Then each kernel's embeddings are scaled, which is exact, since kernels
+        are linear in z.
         """
         hidden, z_dim = self.w_in.shape[1:]
         typical = math.exp(sum(math.log(s) for s in std.values()) / len(std))

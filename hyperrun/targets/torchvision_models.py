@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torchvision
 from torch import nn
@@ -47,15 +49,11 @@ def _set_input(model: nn.Module, in_channels: int, small_images: bool) -> None:
     )  # ViT, Swin, ConvNeXt: the stride is the patch
     shrink = small_images and max(conv.stride) > 1 and not is_patch
     if conv.in_channels != in_channels or shrink:
-        kernel = (3, 3) if shrink else conv.kernel_size
-        new = nn.Conv2d(
-            in_channels,
-            conv.out_channels,
-            kernel,
-            stride=1 if shrink else conv.stride,
-            padding=1 if shrink else conv.padding,
-            bias=conv.bias is not None,
-        )
+        new = nn.Conv2d(in_channels, conv.out_channels, 3, padding=1, bias=conv.bias is not None)
+        if not shrink:
+            new = copy.deepcopy(conv)
+            new.in_channels = in_channels
+            new.weight = nn.Parameter(torch.empty(conv.out_channels, in_channels, *conv.kernel_size))
         nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
         if new.bias is not None:
             nn.init.zeros_(new.bias)

@@ -22,8 +22,12 @@ class Task(Protocol):
     unit: str
     """What is counted as examples: images, sequences."""
     model: nn.Module
-    loss: nn.Module
-    """forward(*batch) -> (loss to minimize, {name: detached scalar mean over the batch})."""
+
+    @property
+    def loss(self) -> nn.Module:
+        """forward(*batch) -> (loss to minimize, {name: detached scalar mean over the batch})."""
+        ...
+
     batches_per_epoch: int
     examples_per_batch: int
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 
 class Console:
-    """One for each run. Everything said is also written to the run's train.log; a silent one (ranks > 0) says nothing."""
+    """One for each run. What is said is also written to the run's train.log; a silent one (ranks > 0) says nothing."""
 
     def __init__(self, silent: bool = False) -> None:
         # a file or a pipe has no width: 100 columns, unless the user says otherwise

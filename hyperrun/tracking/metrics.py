@@ -10,14 +10,14 @@ from typing import Any
 class MetricsFile:
     """Appends rows to a JSON-lines file.
 
-    `position` (bytes) goes into every checkpoint. A resumed run first cuts the file back to it, so that the rows of steps
-    that are trained again do not stand there twice.
+    `position` (bytes) goes into every checkpoint. A resumed run first cuts the file back to it, so that the rows of
+    steps that are trained again do not stand there twice.
     """
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self.last_step_before = max((row["step"] for row in read_metrics(path)), default=-1)
         """Last step that stood in the file when it was opened: what W&B has seen already."""
-        self.file = open(path, "a+b")  # noqa: SIM115 - closed by close()
+        self.file = open(path, "a+b")
         self.file.truncate(min(position, self.file.seek(0, 2)))
 
     @property

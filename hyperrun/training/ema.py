@@ -20,30 +20,36 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.shadow: list[Tensor] = [p.detach().clone() for p in self.parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.shadow, [p.detach() for p in self.parameters], 1 - decay)
+        for shadow, parameter in zip(self.shadow, self.parameters, strict=True):
+            shadow.lerp_(parameter.detach(), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model holds the averaged parameters; afterwards its own again, bit for bit."""
         own = [p.detach().clone() for p in self.parameters]
         with torch.no_grad():
-            torch._foreach_copy_(self.parameters, self.shadow)
+            _copy(self.parameters, self.shadow)
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(self.parameters, own)
+                _copy(self.parameters, own)
 
     def state_dict(self) -> dict:
         return {"updates": self.updates, "shadow": self.shadow}
 
     def load_state_dict(self, state: dict) -> None:
         self.updates = state["updates"]
-        torch._foreach_copy_(self.shadow, state["shadow"])
+        _copy(self.shadow, state["shadow"])
+
+
+def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+    for a, b in zip(to, source, strict=True):
+        a.copy_(b)

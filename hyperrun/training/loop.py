@@ -1,8 +1,8 @@
 """The training loop: one function, read from top to bottom.
 
-Exactness: everything the next step depends on is either a pure function of the step (order, augmentation, learning rate)
-or in the checkpoint (parameters, optimizer, scaler, average, generators, what has been counted since the last logged
-row). So a run that is killed and started again ends with the same bits, on the same machine.
+Exactness: everything the next step depends on is either a pure function of the step (order, augmentation, learning
+rate) or in the checkpoint (parameters, optimizer, scaler, average, generators, what has been counted since the last
+logged row). So a run that is killed and started again ends with the same bits, on the same machine.
 """
 
 from __future__ import annotations
