@@ -109,7 +109,7 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         barrier(world)
         resume_from, warning = checkpoint.load_latest(folder.checkpoints, world.device)
         facts = run_facts(config, task, precision, world, command)
-        announce(console, config, facts, precision, folder, resume_from, warning)
+        announce(console, config, task, facts, precision, folder, resume_from, warning)
 
         mode, reason = choose_mode(config.tracking.wandb.mode) if world.is_main else ("disabled", "")
         console.say(f"W&B      {mode}: {reason}")
@@ -179,6 +179,7 @@ def run_facts(config: Config, task: Task, precision: Precision, world: World, co
 def announce(
     console: Console,
     config: Config,
+    task: Task,
     facts: dict[str, Any],
     precision: Precision,
     folder: RunFolder,
@@ -191,6 +192,7 @@ def announce(
         f"model    {config.model}: {facts['params/trainable']:,} trainable parameters for a target of "
         f"{facts['params/target']:,} ({facts['params/generated']:,} generated)"
     )
+    console.say(f"data     {task.describe_data()}")
     console.say(f"device   {facts['device']}; {precision.name}: {precision.reason}")
     if not facts.get("data/verified", True):
         console.warn("data.verify=false: the data's checksums were not confirmed; summary.json says so")

@@ -81,6 +81,11 @@ class Classification:
         self.batches_per_epoch = self.loader.steps_per_epoch
         self.examples_per_batch = self.loader.batch_size
 
+    def describe_data(self) -> str:
+        """Return in a few words what is learned from and how it is fed."""
+        sizes = f"{len(self.data.train):,} / {len(self.data.val):,} / {len(self.data.test):,}"
+        return f"{self.data.name}: {sizes} images to train / validate / test; {self.loader.path} ({self.loader.reason})"
+
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data."""
         return {"data/verified": self.data.verified, "data/loader": self.loader.path}

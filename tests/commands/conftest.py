@@ -58,7 +58,9 @@ class Done:
 
 
 @pytest.fixture
-def cli_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def cli_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
     """Return a function that runs a command line in this process, in the test's folder: cli_here("ls", "models").
 
     A status other than `status` (0; None for any) fails the test and shows what was printed.
@@ -85,7 +87,7 @@ def cli_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 # ---------------------------------------------------------------- in a process that can be killed
 
 ZYGOTE = """
-import json, os, signal, sys
+import atexit, json, os, sys, traceback
 import sklearn.datasets
 import hyperrun.commands.train, hyperrun.tasks.classification
 from hyperrun.cli import main
@@ -105,11 +107,21 @@ for line in sys.stdin:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(os.open(request["err"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-        exec(request["before"])
-        sys.exit(main(request["argv"]))
+        status = 1
+        try:
+            exec(request["before"])
+            status = main(request["argv"])
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(status)  # freeing all of torch's modules would take another second
     print(pid, flush=True)
+os._exit(0)
 """
-"""Imports torch and Hydra once; each request is a forked process that has them, and that ends like any other."""
+"""Imports torch and Hydra once; each request is a forked process that has them, and that ends much like any other."""
 
 
 class Zygote:

@@ -177,6 +177,18 @@ def test_evaluation_is_in_order_whole_and_not_augmented(make_loader, random_set)
     torch.testing.assert_close(x.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-4, rtol=0)
 
 
+def test_the_number_of_threads_is_put_back(make_loader):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        loader = make_loader(**ALL)
+        for batches in (loader.train_batches(0), loader.eval_batches("val")):
+            next(batches)
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_unknown_split_is_a_mistake_of_ours(make_loader):
     with pytest.raises(KeyError):
         next(make_loader().eval_batches("validation"))
