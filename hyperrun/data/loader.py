@@ -162,7 +162,7 @@ def one_thread() -> Iterator[None]:
     """Run torch's CPU operators on the calling thread alone.
 
     A batch is a handful of operators of well under a millisecond. With another process on the machine they spend far
-    longer waiting for each other's threads than they gain (2 busy cores: 45,000 images a second instead of 290,000).
+    longer waiting for each other's threads than they gain (2 busy cores: 45,000 images a second instead of 260,000).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # costs a quarter of a microsecond

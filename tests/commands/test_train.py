@@ -27,7 +27,10 @@ SUMMARY_KEYS = {
 
 
 def rows(folder: Path) -> list[dict]:
-    return [OmegaConf.to_container(OmegaConf.create(line)) for line in (folder / "metrics.jsonl").read_text().split("\n")[:-1]]
+    return [
+        OmegaConf.to_container(OmegaConf.create(line))
+        for line in (folder / "metrics.jsonl").read_text().split("\n")[:-1]
+    ]
 
 
 # ---------------------------------------------------------------- a whole run
