@@ -43,13 +43,13 @@ EVERYTHING = (
     "trainer.accumulate=2",
     "trainer.clip_norm=1.0",
     "trainer.label_smoothing=0.1",
-    "trainer.batch_size=32",
+    "trainer.batch_size=16",
     "trainer.eval_every=7",
     "trainer.log_every=5",
-    "trainer.max_steps=60",
-    "trainer.save_every_s=0.05",
+    "trainer.max_steps=36",
+    "trainer.save_every_s=0.04",
 )
-"""A run of about two seconds in which all that a resumed run could get wrong is turned on."""
+"""A run of about a second in which all that a resumed run could get wrong is turned on."""
 
 ZYGOTE = """
 import atexit, json, os, sys, traceback

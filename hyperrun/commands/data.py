@@ -188,6 +188,23 @@ def show_folder(args: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- fetching
 
 
+def fetch_if_missing(name: str, cfg_root: str | None) -> None:
+    """Fetch a data set of which nothing is there, as `hyperrun train` does before it reads it.
+
+    Not into a folder named by data.root: a mistyped path is likelier than a wish to fill it.
+
+    Raises:
+        UserError: no network; says where to put the files by hand.
+    """
+    if name not in SOURCES or cfg_root is not None:
+        return
+    source, root = SOURCES[name](), data_root(None)
+    if any(check(form, root, checksums=False).found for form in source.forms):
+        return  # complete or not: what is there is for the reader to judge
+    print(f"{name} is not in {root}: fetching it", file=sys.stderr)
+    download(source, root)
+
+
 def download(source: Source, root: Path) -> None:
     """Fetch what is needed to make the first form complete; nothing where some form is there, as published."""
     if any(check(form, root).status == OK for form in source.forms):

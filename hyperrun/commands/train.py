@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from hyperrun.commands.data import fetch_if_missing
 from hyperrun.commands.hydra_app import (
     VERSION_BASE,
     explain,
@@ -98,6 +99,9 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         # everything that can be wrong with the request shows here, before anything is written
         seed_everything(config.seed, config.deterministic)
         precision = choose_precision(config.precision, world.device)
+        if world.is_main:
+            fetch_if_missing(config.data.name, config.data.root)
+        barrier(world)
         task = build_task(config, world)
         if world.is_main:
             stack.enter_context(folder)
