@@ -10,6 +10,7 @@ so that older run folders still load.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any
@@ -226,6 +227,12 @@ class SGDConfig(OptimConfig):
     nesterov: bool
     """Nesterov's form of momentum."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_probability("momentum", self.momentum)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0 (or optim.nesterov=false)")
+
 
 @dataclass
 class AdamConfig(OptimConfig):
@@ -235,6 +242,12 @@ class AdamConfig(OptimConfig):
     """Decay rates of the first and second moment."""
     eps: float
     """Added to the denominator."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_betas(self.betas)
+        if self.eps < 0:
+            raise ValueError(f"eps must not be negative, not {self.eps}")
 
 
 @dataclass
@@ -247,6 +260,13 @@ class MuonConfig(OptimConfig):
     """Peak learning rate of the parameters that are not matrices."""
     betas: list[float]
     """AdamW's decay rates for the parameters that are not matrices."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_probability("momentum", self.momentum)
+        check_betas(self.betas)
+        if not self.adamw_lr > 0:
+            raise ValueError(f"adamw_lr must be positive, not {self.adamw_lr}")
 
 
 @dataclass
@@ -302,7 +322,8 @@ class MultiStepSchedule(ScheduleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.milestones) != len(self.factors) or sorted(self.milestones) != list(self.milestones):
+        increase = all(a < b for a, b in itertools.pairwise(self.milestones))
+        if len(self.milestones) != len(self.factors) or not increase:
             raise ValueError("milestones must increase, with one entry in factors for each")
 
 
@@ -467,6 +488,11 @@ def register_choice(group: str, kind: str, schema: type) -> None:
 def check_positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def check_betas(betas: list[float]) -> None:
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas must be two numbers in [0, 1), not {list(betas)}")
 
 
 def check_probability(name: str, value: float) -> None:

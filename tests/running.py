@@ -53,7 +53,7 @@ EVERYTHING = (
 
 ZYGOTE = """
 import atexit, json, os, sys, traceback
-import sklearn.datasets
+import sklearn.datasets, wandb
 import hyperrun.commands.train, hyperrun.tasks.classification
 from hyperrun.cli import main
 

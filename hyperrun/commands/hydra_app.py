@@ -13,12 +13,13 @@ from typing import Any
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import Config, from_omegaconf, one_line
+from hyperrun.config import SCHEMAS, Config, from_omegaconf, one_line
 from hyperrun.errors import UserError, listed, nearest
 
 VERSION_BASE = "1.3" if hydra.__version__.startswith("1.3") else None
@@ -52,12 +53,37 @@ def compose_config(overrides: list[str]) -> Config:
     """
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
-            return from_omegaconf(compose("train", overrides=overrides))
+            return from_omegaconf(typed_groups_win(compose("train", overrides=overrides), overrides))
     except Exception as error:
         message = explain(error)
         if message is None:
             raise
         raise UserError(message) from None
+
+
+def typed_groups_win(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
+    """Give a group chosen on the command line the values of its own file, where a preset or experiment set others.
+
+    `experiment=ha2016/cifar10_wrn40_2 optim=adam` means Adam as optim/adam.yaml has it, not with the learning rate and
+    momentum that the experiment wrote into the group for SGD. Values typed beside it (optim.lr=1e-3) stay.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    loader = GlobalHydra.instance().config_loader()
+    for override in parsed:
+        group, choice = override.get_key_element().lstrip("+~"), override.value()
+        if group not in SCHEMAS or not isinstance(choice, str):
+            continue
+        own = loader.repository.load_config(f"{group}/{choice}")  # type: ignore[attr-defined]
+        if own is None or not isinstance(own.config, DictConfig):
+            continue
+        fresh = OmegaConf.create(OmegaConf.to_container(own.config))
+        for other in parsed:
+            key = other.get_key_element().lstrip("+~")
+            if key.startswith(f"{group}.") and not other.is_delete():
+                OmegaConf.update(fresh, key.removeprefix(f"{group}."), OmegaConf.select(cfg, key), force_add=True)
+        with open_dict(cfg):
+            cfg[group] = fresh
+    return cfg
 
 
 def quiet_other_ranks() -> list[str]:

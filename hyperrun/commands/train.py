@@ -23,6 +23,7 @@ from hyperrun.commands.hydra_app import (
     model_name,
     quiet_other_ranks,
     sweep_group,
+    typed_groups_win,
 )
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
@@ -70,7 +71,7 @@ def job(cfg: DictConfig) -> float | None:
     sweep = context.mode == RunMode.MULTIRUN
     try:
         cfg.model = model_name(cfg, context)
-        config = from_omegaconf(cfg)
+        config = from_omegaconf(typed_groups_win(cfg, context.overrides.task))
         command = shlex.join(["hyperrun", "train", *context.overrides.task])
         return run(config, command, group=os.environ["HYPERRUN_SWEEP"] if sweep else config.experiment)
     except Exception as error:

@@ -117,6 +117,7 @@ class HyperModel(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Return the generated parameters by name, float32, with gradients where those are enabled."""
         if self.training or torch.is_grad_enabled():
+            self._kept = None  # a step may follow, and a fused optimizer changes parameters without raising versions
             return self.hypernet()
         return self._kept_weights()  # pyright: ignore
 

@@ -84,7 +84,8 @@ class TileGenerator(nn.Module):
         are linear in z.
         """
         hidden, z_dim = self.w_in.shape[1:]
-        typical = math.exp(sum(math.log(s) for s in std.values()) / len(std))
+        logs = [math.log(s) for s in std.values() if s > 0]  # a kernel that is to start at zero gets z = 0
+        typical = math.exp(sum(logs) / len(logs)) if logs else 1.0
         scale = (typical**2 / (hidden * z_dim)) ** (1 / 6)
         for parameter in (self.z, self.w_in, self.w_out):
             nn.init.normal_(parameter, std=scale)
@@ -92,7 +93,7 @@ class TileGenerator(nn.Module):
         nn.init.zeros_(self.b_out)
         kernels = self.forward()
         for name, rows in self.rows().items():
-            self.z[rows] *= std[name] / kernels[name].std()
+            self.z[rows] *= std[name] / rms(kernels[name])
 
     @torch.no_grad()
     def initialize_ha2016(self) -> None:
@@ -116,6 +117,11 @@ class TileGenerator(nn.Module):
                 rows[name] = slice(start, start + each)
                 start += each
         return rows
+
+
+def rms(values: Tensor) -> float:
+    """Return the root of the mean square: the standard deviation of weights drawn around zero, and defined for one."""
+    return values.detach().double().square().mean().sqrt().item()
 
 
 class StaticHypernet(nn.Module):
@@ -154,7 +160,7 @@ class StaticHypernet(nn.Module):
             elif init == "hyperfan":
                 generator.initialize({n: math.sqrt(2 / v[0].numel()) for n, v in values.items()})
             else:
-                generator.initialize({n: v.std().item() for n, v in values.items()})
+                generator.initialize({n: rms(v) for n, v in values.items()})
 
     def forward(self) -> dict[str, Tensor]:
         """Return name -> generated parameter, float32."""

@@ -24,6 +24,7 @@ class Console:
         self.progress: Progress | None = None
         self.log: logging.Logger | None = None
         self.last_line = 0.0
+        self.validation = ""
 
     def write_to(self, path: Path) -> None:
         """Also write to this file from now on."""
@@ -76,13 +77,14 @@ class Console:
     def step(self, row: dict[str, Any], total: int, unit: str) -> None:
         """Show a logged step: in the bar on a terminal, elsewhere as a line every ten seconds."""
         if self.progress is not None:
-            self.progress.update(self.progress.task_ids[0], completed=row["step"], numbers=describe(row, unit))
+            numbers = f"{describe(row, unit)}{self.validation}"
+            self.progress.update(self.progress.task_ids[0], completed=row["step"], numbers=numbers)
         else:
             self._line(row, total, unit)
 
     def evaluation(self, row: dict[str, Any], total: int) -> None:
         """Show what an evaluation on the validation split gave: in the bar, or as a line every ten seconds."""
-        self.validation = describe(row, "")
+        self.validation = "  " + describe({k: v for k, v in row.items() if k != "val/loss"}, "")
         if self.progress is None:
             self._line(row, total, "", always=row["step"] == total)
 

@@ -9,8 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
 from hyperrun.config import Config, from_omegaconf, run_hash, to_dict
 from hyperrun.errors import UserError
@@ -94,10 +93,12 @@ class RunFolder:
             raise UserError(f"{self.path} is no run folder (it has no {CONFIG})")
         try:
             cfg = OmegaConf.load(file)
-        except (OmegaConfBaseException, OSError, ValueError, Exception) as error:  # yaml's errors have no common base
-            raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # yaml's and omegaconf's errors have no common base
+            raise UserError(f"{file} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from None
+        if not isinstance(cfg, DictConfig):
+            raise UserError(f"{file} cannot be read: it holds no keys")
         try:
-            return from_omegaconf(cfg)  # type: ignore[arg-type]
+            return from_omegaconf(cfg)
         except UserError as error:
             raise UserError(f"{file}: {error}") from None
 

@@ -36,7 +36,7 @@ def _netrc_has_login() -> bool:
         import wandb
         from wandb.sdk.lib.wbauth import read_netrc_auth
 
-        return bool(read_netrc_auth(host=wandb.Settings().base_url))
+        return bool(read_netrc_auth(host=os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url))
     except Exception:  # a private function that may move: then offline, which loses nothing
         return False
 
@@ -98,6 +98,8 @@ def _init(
     if mode == "disabled":
         return None
     settings = config.tracking.wandb
+    if mode == "offline":  # W&B's own error reports are the one thing that would still use the network
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
         import wandb
 
@@ -111,7 +113,7 @@ def _init(
             group=settings.group or group,
             job_type="train",
             tags=sorted({config.data.name, config.hypernet.kind, *settings.tags}),
-            config={**to_dict(config), **summary},
+            config={**summary, **to_dict(config)},
             dir=str(folder.path),
             settings=wandb.Settings(console="off", init_timeout=60, silent=True),
         )

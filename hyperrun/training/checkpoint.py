@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ def save(path: Path, state: dict[str, Any], keep_previous: bool = False) -> None
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}.tmp")
+    content = io.BytesIO()  # torch.save to a full disk raises a RuntimeError about positions instead of the OSError
+    torch.save({"format": FORMAT, **state}, content)
     try:
         with open(beside, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         if keep_previous and path.exists():
@@ -44,13 +48,18 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         UserError: the file is missing, damaged, or no checkpoint of hyperrun's.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        content = io.BytesIO(path.read_bytes())
+        damaged = zipfile.ZipFile(content).testzip()  # torch.load does not look at the checksums that torch.save wrote
+        if damaged is not None:
+            raise ValueError(f"checksum of {damaged} differs")
+        content.seek(0)
+        state = torch.load(content, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
     except Exception as error:  # damaged bytes make torch.load raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is damaged or no checkpoint: {reason[:120]}") from None
-    if not isinstance(state, dict) or "format" not in state or "model" not in state:
+    if not isinstance(state, dict) or type(state.get("format")) is not int or "model" not in state:
         raise UserError(f"{path} is no checkpoint of hyperrun's")
     if state["format"] != FORMAT:
         raise UserError(f"{path} has checkpoint format {state['format']}; this hyperrun reads format {FORMAT}")
@@ -58,7 +67,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def load_latest(folder: Path, device: torch.device | str) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the state to go on from (None to start afresh) and a warning if the last checkpoint could not be used."""
+    """Return the state to go on from (None to start afresh) and a warning if the last checkpoint could not be used.
+
+    One that cannot be used is renamed to last.damaged, so that it never takes the place of the good one before it.
+    """
     last = folder / "last.pt"
     warning = None
     for path in (last, previous(last)):
@@ -67,6 +79,7 @@ def load_latest(folder: Path, device: torch.device | str) -> tuple[dict[str, Any
                 return load(path, device), warning
             except UserError as error:
                 warning = f"{error}; going back to the checkpoint before it"
+                os.replace(path, path.with_suffix(".damaged"))
     if warning:
         warning = warning.replace("going back to the checkpoint before it", "there is none before it: starting afresh")
     return None, warning

@@ -140,6 +140,10 @@ def train(
 
     def save() -> None:
         nonlocal best_model
+        # a loss can be finite and its gradient not: then the weights broke in the very last step
+        broken = not all(bool(torch.isfinite(p).all()) for p in task.model.parameters())
+        if any_rank(broken, world):
+            raise RunFailed(non_finite_message(state.step, folder, precision, what="a weight"))
         if world.is_main:
             assert metrics is not None
             if best_model is not None:  # before last.pt, so that what last.pt calls the best is always there
@@ -169,6 +173,7 @@ def train(
             results = task.evaluate("val", precision)
             value = results[task.metric]
             better = state.best is None or (value > state.best if task.higher_is_better else value < state.best)
+            better &= not math.isnan(value)
             if better:
                 state.best, state.best_step, state.stale = value, state.step, 0
                 weights = {name: value.clone() for name, value in task.model.state_dict().items()}
@@ -281,10 +286,10 @@ def total_steps(config: Config, task: Task) -> int:
     return max(1, math.floor(epochs * task.batches_per_epoch / trainer.accumulate))
 
 
-def non_finite_message(step: int, folder: RunFolder, precision: Precision) -> str:
+def non_finite_message(step: int, folder: RunFolder, precision: Precision, what: str = "the loss") -> str:
     last = folder.checkpoints / "last.pt"
     good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint before it"
     advice = ["a lower optim.lr", "trainer.clip_norm=1.0", "schedule.warmup_steps=500"]
     if precision.name != "float32":
         advice.append("precision=float32")
-    return f"the loss is not finite at step {step}; {good}; try {', '.join(advice)}"
+    return f"{what} is not finite at step {step}; {good}; try {', '.join(advice)}"

@@ -26,11 +26,11 @@ from hyperrun.hypernets import HyperModel
 def decay_kind(model: nn.Module, name: str, parameter: Tensor, owner: nn.Module) -> str:
     """Return which entry of optim.decay_on a parameter falls under."""
     leaf = name.rpartition(".")[2]
-    if isinstance(owner, nn.Embedding) or leaf == "z":
+    if isinstance(owner, nn.Embedding) or leaf == "z" or leaf.endswith(("embedding", "token")):
         return "embeddings"
-    if leaf.startswith("b_") or leaf.endswith("bias"):
+    if leaf.startswith("b_") or "bias" in leaf:
         return "biases"
-    if parameter.ndim < 2 or "Norm" in type(owner).__name__:
+    if parameter.ndim < 2 or "Norm" in type(owner).__name__ or leaf.endswith("scale"):
         return "norms"
     if isinstance(model, HyperModel) and name.startswith("hypernet."):
         return "hypernet"

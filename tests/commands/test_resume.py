@@ -37,39 +37,50 @@ LINE = ("train", *EVERYTHING)
 # ---------------------------------------------------------------- SIGKILL at random moments
 
 
-def kill_until_it_ends(again: Callable[[], Running], moments: random.Random, longest: float, kills: int) -> int:
-    """Start the line `kills` times and kill it a random time later; then let it end.
+def kill_until_it_ends(again: Callable[[], Running], moments: random.Random, training: float, kills: int) -> Running:
+    """Start the line `kills` times and kill it a random time later, then let it end; return the last process.
 
-    Returns how many processes were killed between their first checkpoint and their end.
+    Half of the moments are counted from the start of the process, half from the beginning of its training, of which
+    `training` seconds are the whole: with 0.6 of that at most, a run takes several kills to get to its end.
     """
     while_training = 0
-    for _ in range(kills):
+    for number in range(kills):
         running = again()
-        time.sleep(moments.uniform(0, longest))
+        if number % 2:
+            time.sleep(moments.uniform(0, 0.8))
+        else:
+            wait_until_it_trains(running)
+            time.sleep(moments.uniform(0, 0.6) * training)
         trained = any(running.cwd.glob("outputs/*/*/checkpoints/last.pt"))
         running.send(signal.SIGKILL)
         if running.wait() == 0:
             break
         assert running.status == -signal.SIGKILL, running.err
         while_training += trained
-    last = again()
-    assert last.wait() == 0, last.err
-    return while_training
+    else:
+        running = again()
+    assert running.wait() == 0, running.err
+    assert while_training > 0, "no process was killed between its first checkpoint and its end"
+    return running
 
 
-def test_killed_at_random_moments(start: Start, uninterrupted: Path, tmp_path: Path) -> None:
-    hit = kill_until_it_ends(lambda: start(*LINE), random.Random(0), longest=1.2, kills=5)
-    assert_same_run(only_run(tmp_path), uninterrupted)
-    assert hit > 0, "no process was killed while it trained: the moments are badly chosen"
+def wait_until_it_trains(running: Running) -> None:
+    running.until(lambda: "W&B " in running.out or "finished" in running.out or running.poll() is not None)
+
+
+def test_killed_at_random_moments(start: Start, uninterrupted: Path) -> None:
+    training = summary(uninterrupted)["time/train_s"]
+    done = kill_until_it_ends(lambda: start(*LINE), random.Random(0), training, kills=5)
+    assert_same_run(done.folder, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_at_many_random_moments(start: Start, uninterrupted: Path, tmp_path: Path, seed: int) -> None:
+def test_killed_at_many_random_moments(start: Start, uninterrupted: Path, seed: int) -> None:
     line = [*LINE, "trainer.save_every_s=0"]  # a save at every step: most kills fall into one
-    hit = kill_until_it_ends(lambda: start(*line), random.Random(seed), longest=1.2, kills=15)
-    assert_same_run(only_run(tmp_path), uninterrupted)
-    assert hit > 0
+    training = summary(uninterrupted)["time/train_s"]
+    done = kill_until_it_ends(lambda: start(*line), random.Random(seed), training, kills=20)
+    assert_same_run(done.folder, uninterrupted)
 
 
 OTHER_WAYS = {
@@ -79,7 +90,7 @@ OTHER_WAYS = {
     "muon": ["optim=muon", "trainer.ema=0"],
     "patience": ["trainer.patience=3", "optim.lr=0.05"],
     "dataloader": ["data.loader=dataloader", "data.workers=1"],
-    "channels_last": ["trainer.channels_last=true", "hypernet=none"],
+    "channels_last": ["trainer.channels_last=true"],
     "torchvision": ["target=torchvision", "target.name=shufflenet_v2_x0_5", "trainer.max_steps=12"],
 }
 
@@ -90,9 +101,9 @@ def test_killed_while_training_in_other_ways(start: Start, tmp_path: Path, way: 
     line = [word for word in LINE if not (way == "torchvision" and word.startswith("target."))] + OTHER_WAYS[way]
     whole = start(*line, cwd=tmp_path / "whole")
     assert whole.wait() == 0, whole.err
-    longest = 0.8 + 2 * summary(whole.folder)["time/train_s"]
-    kill_until_it_ends(lambda: start(*line, cwd=tmp_path / "killed"), random.Random(1), longest, kills=6)
-    assert_same_run(only_run(tmp_path / "killed"), whole.folder)
+    training = summary(whole.folder)["time/train_s"]
+    done = kill_until_it_ends(lambda: start(*line, cwd=tmp_path / "killed"), random.Random(1), training, kills=8)
+    assert_same_run(done.folder, whole.folder)
 
 
 @pytest.mark.slow
@@ -340,13 +351,27 @@ def test_resume_never_forgets_what_was_there(start: Start, killed: Path, uninter
     assert_same_run(killed.parent, uninterrupted)
 
 
-def test_loader_paths_and_kills_leave_the_same_bits(start: Start, uninterrupted: Path, tmp_path: Path) -> None:
-    """The dataloader path in another process, killed once, against the device path at one go."""
-    line = [*LINE, "data.loader=dataloader", "data.workers=1"]
-    moment = DIE + REPLACE.format(name="last.pt", when="after", number=2)
-    assert start(*line, before=moment).wait() == -signal.SIGKILL
-    done = start(*line)
+WORKERS = (*LINE, "data.loader=dataloader", "data.workers=1")
+
+
+def test_typed_again_at_once_after_a_kill_of_a_run_with_worker_processes(start: Start) -> None:
+    """The workers outlive their parent for some seconds; that they inherit what it had open must lock nobody out."""
+    killed = start(*WORKERS, before=DIE + REPLACE.format(name="last.pt", when="after", number=2))
+    assert killed.wait() == -signal.SIGKILL
+    done = start(*WORKERS)
     assert done.wait() == 0, done.err
+
+
+@pytest.mark.slow
+def test_loader_paths_and_kills_leave_the_same_bits(start: Start, uninterrupted: Path) -> None:
+    """The dataloader path, killed once, against the device path at one go."""
+    killed = start(*WORKERS, before=DIE + REPLACE.format(name="last.pt", when="after", number=2))
+    assert killed.wait() == -signal.SIGKILL
+    for _ in range(20):
+        done = start(*WORKERS)
+        if done.wait() == 0:
+            break
+        time.sleep(1)  # until the workers of the killed process have noticed
     ours, theirs = (checkpoint(path / "checkpoints" / "best.pt") for path in (done.folder, uninterrupted))
     assert_same_bits(ours, theirs, "best.pt")
 

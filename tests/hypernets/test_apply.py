@@ -143,7 +143,9 @@ def test_generated_parameters_do_not_exist_twice():
 def test_frozen_parameters_are_not_counted_as_trainable():
     model = cnn()
     model.fc.requires_grad_(False)
-    assert count_parameters(model).trainable == sum(p.numel() for p in cnn().parameters()) - model.fc.weight.numel() - 10
+    assert (
+        count_parameters(model).trainable == sum(p.numel() for p in cnn().parameters()) - model.fc.weight.numel() - 10
+    )
 
 
 # ---------------------------------------------------------------- modes and buffers

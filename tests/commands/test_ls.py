@@ -1,0 +1,133 @@
+"""hyperrun ls: every choice on one line, counted; the paper's rows with the paper's numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import REPO
+
+Here = Callable[..., Any]
+
+COUNTS = {"params/trainable", "params/generated", "params/free", "params/target", "params/compression"}
+
+GROUPS = {
+    "models": ("model", ["cnn", "hypercnn", "hyperresnet", "resnet"]),
+    "targets": ("target", ["cnn", "torchvision", "wide_resnet"]),
+    "hypernets": ("hypernet", ["none", "static"]),
+    "data": ("data", ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "svhn"]),
+    "optim": ("optim", ["adam", "adamw", "muon", "sgd"]),
+    "experiments": ("experiment", ["ha2016/mnist_cnn", "ha2016/mnist_hypercnn"]),
+}
+"""Word -> its folder under conf/, and names that must be there."""
+
+
+def names_in(folder: str) -> list[str]:
+    root = REPO / "conf" / folder
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("what", GROUPS)
+def test_json_of_each_group(here: Here, what: str) -> None:
+    folder, some = GROUPS[what]
+    found = json.loads(here("ls", what, "--json").out)
+    assert [entry["name"] for entry in found] == names_in(folder)
+    assert set(some) <= {entry["name"] for entry in found}
+    assert all(entry["about"] for entry in found), "each says in a few words what it is"
+    if what in ("models", "experiments"):
+        for entry in found:
+            assert COUNTS <= entry.keys()
+            assert entry["params/target"] == entry["params/generated"] + entry["params/free"]
+            assert entry["params/compression"] == pytest.approx(
+                entry["params/target"] / entry["params/trainable"], abs=1e-4
+            )
+            assert (entry["params/generated"] > 0) == ("hyper" in entry["name"])
+
+
+PAPER = {
+    "ha2016/mnist_cnn": (21_210, 12_544, 0.72),
+    "ha2016/mnist_hypercnn": (12_910, 4_244, 0.76),
+    "ha2016/cifar10_wrn40_1": (562_762, 563_000, 6.73),
+    "ha2016/cifar10_hyperresnet40_1": (96_602, 97_000, 8.02),
+    "ha2016/cifar10_wrn40_2": (2_235_530, 2_236_000, 5.66),
+    "ha2016/cifar10_hyperresnet40_2": (147_610, 148_000, 7.23),
+}
+"""Experiment -> parameters in all (issue 2), the count as printed in the paper, its test error in percent."""
+
+
+def test_experiments_have_the_papers_numbers(here: Here) -> None:
+    found = {entry["name"]: entry for entry in json.loads(here("ls", "experiments", "--json").out)}
+    assert PAPER.keys() <= found.keys()
+    for name, (trainable, printed, error) in PAPER.items():
+        entry = found[name]
+        assert entry["params/trainable"] == trainable, name
+        assert entry["paper/params"] == printed, name
+        assert (entry["paper/metric"], entry["paper/value"]) == ("test_error", error), name
+        # what we count of the same thing: the whole model, rounded as printed, or the one kernel the paper counts
+        ours = entry["params/counted"]
+        assert (round(ours, -3) if printed >= 97_000 else ours) == printed, name
+    assert found["ha2016/mnist_hypercnn"]["paper/part"] == "conv2.weight"
+
+
+def test_pairs_of_experiments_have_the_same_target(here: Here) -> None:
+    found = {entry["name"]: entry for entry in json.loads(here("ls", "experiments", "--json").out)}
+    for generated, direct in [("mnist_hypercnn", "mnist_cnn"), ("cifar10_hyperresnet40_2", "cifar10_wrn40_2")]:
+        ours, theirs = found[f"ha2016/{generated}"], found[f"ha2016/{direct}"]
+        assert ours["params/target"] == theirs["params/target"] == theirs["params/trainable"]
+
+
+def test_models_are_counted_for_the_data_asked_for(here: Here) -> None:
+    digits = {entry["name"]: entry for entry in json.loads(here("ls", "models", "--data", "digits", "--json").out)}
+    cifar = {entry["name"]: entry for entry in json.loads(here("ls", "models", "--json").out)}
+    assert digits["hypercnn"]["params/trainable"] == 5710
+    # the modern Wide ResNet 40-2: 2,243,546 and 155,626 for CIFAR-10 (paper_facts.md, 1.5)
+    assert (cifar["resnet"]["params/trainable"], cifar["hyperresnet"]["params/trainable"]) == (2_243_546, 155_626)
+    assert {entry["data"] for entry in digits.values()} == {"digits"}
+
+
+def test_json_of_several_groups_is_an_object(here: Here) -> None:
+    assert list(json.loads(here("ls", "hypernets", "optim", "--json").out)) == ["hypernets", "optim"]
+    assert list(json.loads(here("ls", "--json").out)) == list(GROUPS)
+
+
+@pytest.mark.parametrize("columns", ["40", "200", None])
+def test_one_line_for_each_choice(here: Here, monkeypatch: pytest.MonkeyPatch, columns: str | None) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    lines = here("ls").out.splitlines()
+    wanted = {
+        name: sum(name in names_in(folder) for folder, _ in GROUPS.values())
+        for f, _ in GROUPS.values()
+        for name in names_in(f)
+    }
+    firsts = [line.split()[0] for line in lines if line.strip()]
+    assert {name: firsts.count(name) for name in wanted} == wanted
+    headings = 2 * len(GROUPS)  # the group's title and its columns
+    assert len([line for line in lines if line.strip()]) == sum(len(names_in(f)) for f, _ in GROUPS.values()) + headings
+    row = next(line for line in lines if line.startswith("ha2016/cifar10_hyperresnet40_2"))
+    assert "147,610" in row and "2,235,530" in row and "7.23% error" in row and "148,000" in row
+    assert not any(line != line.rstrip() and len(line) > 200 for line in lines), "padding would wrap a terminal's lines"
+
+
+def test_plain_text_to_a_pipe(here: Here) -> None:
+    assert "\x1b" not in here("ls").out
+
+
+def test_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m hyperrun ls optim | true"
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_nothing_is_made_and_no_data_is_needed(here: Here, tmp_path: Path) -> None:
+    here("ls")
+    assert list(tmp_path.iterdir()) == []

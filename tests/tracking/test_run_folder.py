@@ -1,0 +1,289 @@
+"""Run folders: named by what the run is, held by one process, never half-written."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperrun.commands.hydra_app import compose_config
+from hyperrun.config import NOT_IN_HASH, Config, run_hash
+from hyperrun.errors import UserError
+from hyperrun.tracking.run_folder import RunFolder, find_run, write_beside
+
+FREE_OF_RESULT = {
+    "outputs",
+    "tracking",
+    "resume",
+    "plugins",
+    "paper",
+    "data.root",
+    "data.workers",
+    "trainer.save_every_s",
+}
+"""Keys that may be changed without a run being another run. A key added here on purpose is added in the code too."""
+
+
+@cache
+def _composed(*overrides: str) -> Config:
+    return compose_config(list(overrides))
+
+
+def composed(*overrides: str) -> Config:
+    return copy.deepcopy(_composed(*overrides))
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted name, dataclass that holds it, field) of every value in a config."""
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", node, f.name
+
+
+def changed(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return value + "x"
+        case list():
+            return [*value, 7]
+    return 7  # where there was nothing
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_a_folder_is_named_by_data_model_seed_and_hash():
+    config = composed("model=resnet", "data=cifar10", "seed=3", "outputs=somewhere")
+    path = RunFolder.of(config).path
+    assert path == Path("somewhere/cifar10") / f"resnet-s3-{run_hash(config)}"
+    assert len(run_hash(config)) == 8
+
+
+def test_a_tilde_in_outputs_is_the_home_folder():
+    config = composed()
+    config.outputs = "~/runs"
+    assert RunFolder.of(config).path.is_relative_to(Path.home() / "runs")
+
+
+def test_a_model_name_cannot_lead_elsewhere():
+    config = composed()
+    config.model = "a/../../b"
+    assert RunFolder.of(config).path.parent == Path("outputs/digits")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=resnet", "data=cifar10", "optim=sgd", "schedule=multi_step"),
+        ("model=cnn", "target=torchvision", "optim=muon", "schedule=one_cycle"),
+        ("experiment=ha2016/mnist_hypercnn",),
+    ],
+    ids=str,
+)
+def test_the_hash_changes_with_everything_that_changes_the_result_and_nothing_else(overrides):
+    original = run_hash(composed(*overrides))
+    assert run_hash(composed(*overrides)) == original
+    names = [name for name, _, _ in leaves(composed(*overrides))]
+    assert len(names) > 40
+    for name in names:
+        config = composed(*overrides)
+        holder, field = next((h, f) for n, h, f in leaves(config) if n == name)
+        setattr(holder, field, changed(getattr(holder, field)))
+        free = any(name == key or name.startswith(f"{key}.") for key in FREE_OF_RESULT)
+        assert (run_hash(config) == original) == free, name
+
+
+def test_the_list_of_keys_outside_the_hash_is_changed_on_purpose():
+    assert set(NOT_IN_HASH) == FREE_OF_RESULT
+
+
+def test_the_hash_does_not_depend_on_the_process():
+    code = "from hyperrun.commands.hydra_app import compose_config as c; from hyperrun.config import run_hash as h;"
+    command = [sys.executable, "-c", f"{code} print(h(c([])))"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert done.stdout.strip() == run_hash(composed()), done.stderr
+
+
+# ---------------------------------------------------------------- one process at a time
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from hyperrun.tracking.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds tmp_path / "run" until its input is closed or it is killed."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_holder_is_told_who_the_first_is(tmp_path, holder):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"another process \(pid {holder.pid}\) is training in .*run"), folder:
+        pass
+    holder.kill()  # as abruptly as can be
+    holder.wait()
+    with folder:
+        assert (folder.path / ".lock").read_text() == str(os.getpid())
+
+
+def test_a_folder_is_let_go_at_the_end(tmp_path):
+    folder = RunFolder(tmp_path / "a" / "b")
+    for _ in range(2):
+        with folder:
+            assert folder.path.is_dir()
+            with pytest.raises(UserError, match=f"pid {os.getpid()}"), RunFolder(folder.path):
+                pass
+    with pytest.raises(ZeroDivisionError), folder:
+        raise ZeroDivisionError
+    with folder:
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_a_one_line_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*outputs=DIR") as error, RunFolder(tmp_path / "file" / "run"):
+        pass
+    assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_write_beside_writes_all_or_nothing(tmp_path, monkeypatch, old):
+    path = tmp_path / "summary.json"
+    if old is not None:
+        path.write_text(old)
+    before = {p.name: p.read_text() for p in tmp_path.iterdir()}
+
+    def fails(*_):
+        assert {p.name for p in tmp_path.iterdir()} - before.keys(), "nothing was written beside"
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fails)
+        with pytest.raises(OSError, match="No space"):
+            write_beside(path, "new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
+
+    with pytest.raises(UnicodeEncodeError):  # in the middle of writing
+        write_beside(path, "new \udcff")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == before
+
+    write_beside(path, "new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"summary.json": "new"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model=resnet", "data=cifar10", "optim=sgd", "schedule=multi_step"),
+        ("model=cnn", "target=torchvision", "optim=muon", "schedule=one_cycle"),
+        ("experiment=ha2016/cifar10_hyperresnet40_2",),
+        ("optim.lr=1e-05", "hypernet.include=[conv2.weight]", "trainer.clip_norm=1", "data.root='a: b #c'"),
+    ],
+    ids=str,
+)
+def test_a_config_written_and_read_is_the_same_run(tmp_path, overrides):
+    config = composed(*overrides)
+    with RunFolder(tmp_path) as folder:
+        folder.write_config(config)
+        again = folder.read_config()
+    assert again == config
+    assert type(again.target) is type(config.target)
+    assert run_hash(again) == run_hash(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is no run folder"),
+        ("{a: [", "cannot be read"),
+        ("- 1\n", r"config\.yaml"),
+        ("", "the config lacks"),
+        ("seed: 1\n", "the config lacks"),
+        ("colour: red\n", "unknown key 'colour'"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_a_one_line_error(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        RunFolder(tmp_path).read_config()
+    assert "\n" not in str(error.value)
+
+
+def test_summaries_come_back_and_broken_ones_are_none(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_summary() is None
+    folder.write_summary({"status": "finished", "val/accuracy": 0.5})
+    assert folder.read_summary() == {"status": "finished", "val/accuracy": 0.5}
+    for text in ('{"status": "fin', "[1]", ""):
+        (tmp_path / "summary.json").write_text(text)
+        assert folder.read_summary() is None
+
+
+def test_clear_removes_what_a_run_leaves_and_nothing_of_the_users(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / "last.pt").write_text("")
+    (tmp_path / "wandb").mkdir()
+    for name in ("metrics.jsonl", "train.log", "summary.json", "notes.txt"):
+        (tmp_path / name).write_text("")
+    folder.clear()
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["", "config.yaml", "checkpoints/best.pt"])
+def test_a_run_is_found_by_its_folder_or_a_file_in_it(tmp_path, name):
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    (folder.checkpoints / "best.pt").write_text("")
+    folder.write_config(composed())
+    assert find_run(str(folder.path / name)).path == folder.path
+
+
+def test_a_run_that_is_not_there_names_those_near_it(tmp_path):
+    folder = RunFolder(tmp_path / "digits" / "cnn-s0-12345678")
+    folder.path.mkdir(parents=True)
+    folder.write_config(composed())
+    with pytest.raises(UserError, match="there is no folder .*runs near it: .*cnn-s0-12345678"):
+        find_run(str(tmp_path / "digits" / "cnn-s1"))
+    with pytest.raises(UserError, match="is no run folder .*runs near it: .*cnn-s0-12345678"):
+        find_run(str(tmp_path))
+
+
+def test_the_summary_is_plain_json(tmp_path):
+    RunFolder(tmp_path).write_summary({"a": None, "b": 0.1})
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"a": None, "b": 0.1}

@@ -1,0 +1,515 @@
+"""The training loop, on a task of a few numbers: what it computes, when it stops, and that it resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hyperrun.commands.hydra_app import compose_config
+from hyperrun.config import Config, MultiStepSchedule
+from hyperrun.errors import RunFailed
+from hyperrun.tasks import Task
+from hyperrun.tracking.console import Console
+from hyperrun.tracking.metrics import read_metrics
+from hyperrun.tracking.run_folder import RunFolder
+from hyperrun.tracking.wandb_run import WandbRun
+from hyperrun.training import checkpoint
+from hyperrun.training.distributed import World
+from hyperrun.training.loop import LoopState, total_steps, train
+from hyperrun.training.precision import Precision
+from hyperrun.training.seeds import seed_everything
+from hyperrun.training.stop import StopRequest
+
+WORLD = World(0, 1, torch.device("cpu"))
+FLOAT32 = Precision("float32", "", "cpu")
+WALL_CLOCK = ("time/train_s", "throughput/examples_per_s")
+
+
+class Squares(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (self.model(x) - y).square().mean()
+        return loss, {"loss": loss.detach()}
+
+
+class Regression:
+    """A linear model (with dropout if asked for) on 24 fixed examples; batch number n is always the same examples."""
+
+    name, metric, higher_is_better, unit = "regression", "loss", False, "examples"
+
+    def __init__(self, batch_size: int = 4, dropout: float = 0.0) -> None:
+        self.model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(dropout)).double()
+        self.loss = Squares(self.model)
+        generator = torch.Generator().manual_seed(9)
+        self.x = torch.randn(24, 3, generator=generator, dtype=torch.float64)
+        self.y = self.x[:, :2] * 2 - 1
+        self.batches_per_epoch = 24 // batch_size
+        self.examples_per_batch = batch_size
+        self.evaluations = 0
+
+    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(start, 10**9):
+            at = number % self.batches_per_epoch * self.examples_per_batch
+            yield self.batch(
+                number, self.x[at : at + self.examples_per_batch], self.y[at : at + self.examples_per_batch]
+            )
+
+    def batch(self, number: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return batch `number` (0 is the first); tasks below make something happen here."""
+        return x, y
+
+    @torch.no_grad()
+    def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
+        self.evaluations += 1
+        self.model.eval()
+        loss = (self.model(self.x) - self.y).square().mean().item()
+        self.model.train()
+        return {"loss": loss}
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert state == {}
+
+
+@cache
+def composed() -> Config:
+    return compose_config(["model=cnn", "optim=sgd", "schedule=constant", "optim.lr=0.05", "optim.weight_decay=0"])
+
+
+def config(optim: dict[str, Any] | None = None, schedule: Any = None, **trainer: Any) -> Config:
+    base = composed()
+    defaults = {"max_steps": 12, "log_every": 4, "eval_every": 6, "save_every_s": 1e9}
+    return replace(
+        base,
+        trainer=replace(base.trainer, **{**defaults, **trainer}),
+        optim=replace(base.optim, **(optim or {})),
+        schedule=schedule or base.schedule,
+    )
+
+
+class Run:
+    """A run folder and what trains in it; each call of `go` is a process of its own as far as the loop can tell."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.folder, self.config = RunFolder(path), config
+        self.state: LoopState | None = None
+
+    def go(self, task: Task, resume: bool = False, precision: Precision = FLOAT32) -> Task:
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        last = self.folder.checkpoints / "last.pt"
+        resume_from = checkpoint.load(last) if resume else None
+        with StopRequest(lambda _: None) as stop:
+            console, wandb = Console(silent=True), WandbRun(None, print)
+            self.state = train(task, self.config, precision, WORLD, self.folder, console, wandb, stop, resume_from)
+        return task
+
+    def rows(self, *without: str) -> list[dict[str, Any]]:
+        lines = self.folder.metrics.read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k not in without} for line in lines]
+
+    def saved(self, name: str = "last") -> dict[str, Any]:
+        return checkpoint.load(self.folder.checkpoints / f"{name}.pt")
+
+
+def trained(path: Path, task: Task, config: Config) -> Run:
+    run = Run(path, config)
+    run.go(task)
+    return run
+
+
+def regression(seed: int = 0, cls: type[Regression] = Regression, **keys: Any) -> Any:
+    seed_everything(seed)
+    return cls(**keys)
+
+
+def weights(task: Task) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in task.model.parameters()])
+
+
+# ---------------------------------------------------------------- what a step computes
+
+
+def test_the_loop_equals_a_bare_one(tmp_path):
+    task, bare = regression(), regression()
+    trained(tmp_path, task, config())
+    optimizer = torch.optim.SGD(bare.model.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    for number in range(12):
+        at = number % 6 * 4
+        optimizer.zero_grad()
+        (bare.model(bare.x[at : at + 4]) - bare.y[at : at + 4]).square().mean().backward()
+        optimizer.step()
+    assert torch.equal(weights(task), weights(bare))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_batch_1_times_accumulate_8_equals_batch_8(tmp_path, clip_norm):
+    many, one = regression(batch_size=1), regression(batch_size=8)
+    small = trained(tmp_path / "1x8", many, config(accumulate=8, clip_norm=clip_norm))
+    large = trained(tmp_path / "8x1", one, config(accumulate=1, clip_norm=clip_norm))
+    torch.testing.assert_close(weights(many), weights(one), rtol=1e-12, atol=1e-12)
+    for a, b in zip(small.rows(*WALL_CLOCK), large.rows(*WALL_CLOCK), strict=True):
+        assert a == pytest.approx(b, rel=1e-10)
+
+
+def test_the_gradient_is_clipped_to_the_norm(tmp_path):
+    """One step of plain SGD moves by lr times the gradient, so by lr times clip_norm at most."""
+    optim = {"momentum": 0.0, "nesterov": False, "lr": 1.0}
+    for clip_norm, moved in [(0.01, 0.01), (None, None), (1e6, None)]:
+        task = regression()
+        start = weights(task)
+        loss, _ = task.loss(*next(task.batches(0)))
+        gradients = torch.autograd.grad(loss, list(task.model.parameters()))
+        norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+        assert norm > 0.1
+        trained(tmp_path / str(clip_norm), task, config(optim, max_steps=1, clip_norm=clip_norm))
+        assert (weights(task) - start).norm().item() == pytest.approx(moved or norm, rel=1e-4)
+
+
+def test_the_learning_rate_follows_the_schedule(tmp_path):
+    schedule = MultiStepSchedule("multi_step", 2, [4, 8], [0.5, 0.0])
+    task = regression()
+    run = trained(tmp_path, task, config(schedule=schedule, log_every=1))
+    rates = [row["lr"] for row in run.rows() if "lr" in row]
+    assert rates == pytest.approx([0.05 / 3, 0.1 / 3, 0.05, 0.05, *[0.025] * 4, *[0.0] * 4])
+    short = regression()
+    trained(tmp_path / "short", short, config(schedule=schedule, max_steps=8))
+    assert torch.equal(weights(task), weights(short))  # a learning rate of zero moves nothing
+
+
+def test_what_is_evaluated_with_an_average_is_the_average(tmp_path):
+    task = regression()
+    run = trained(tmp_path, task, config(ema=0.5))
+    saved, best = run.saved(), run.saved("best")
+    own = torch.cat([v.flatten() for v in saved["model"].values()])
+    averaged = torch.cat([v.flatten() for v in saved["ema"]["shadow"]])
+    assert torch.equal(own, weights(task))
+    assert not torch.equal(own, averaged)
+    assert best["step"] == 12
+    assert torch.equal(torch.cat([v.flatten() for v in best["model"].values()]), averaged)
+    task.model.load_state_dict(best["model"])
+    assert task.evaluate("val", FLOAT32) == best["val"]
+
+
+# ---------------------------------------------------------------- how long, and what is written
+
+
+@pytest.mark.parametrize(
+    ("trainer", "steps"),
+    [
+        ({"epochs": 2, "max_steps": None}, 12),
+        ({"epochs": 2, "max_steps": 5}, 5),
+        ({"epochs": None, "max_steps": 7}, 7),
+        ({"epochs": 2, "max_steps": None, "accumulate": 3}, 4),
+        ({"epochs": 1, "max_steps": None, "accumulate": 4}, 1),
+        ({"epochs": 1, "max_steps": None, "accumulate": 100}, 1),
+        ({"epochs": None, "max_steps": None}, 60 * 6),  # data=digits suggests 60 epochs
+    ],
+    ids=str,
+)
+def test_length_of_training(trainer, steps):
+    assert total_steps(config(**trainer), regression()) == steps
+
+
+@pytest.mark.parametrize(
+    ("trainer", "train_rows", "val_rows"),
+    [
+        ({"log_every": 5, "eval_every": 4}, [5, 10, 12], [4, 8, 12]),
+        ({"log_every": 100, "eval_every": 100}, [12], [12]),
+        ({"log_every": 12, "eval_every": None}, [12], [6, 12]),  # once per epoch
+        ({"log_every": 12, "eval_every": None, "accumulate": 2}, [12], [3, 6, 9, 12]),
+        ({"log_every": 6, "eval_every": 5, "max_steps": 7}, [6, 7], [5, 7]),
+    ],
+    ids=str,
+)
+def test_rows_are_written_when_asked_for_and_at_the_end(tmp_path, trainer, train_rows, val_rows):
+    task = regression()
+    rows = trained(tmp_path, task, config(**trainer)).rows()
+    assert [row["step"] for row in rows if "train/loss" in row] == train_rows
+    assert [row["step"] for row in rows if "val/loss" in row] == val_rows
+    assert task.evaluations == len(val_rows)
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+
+
+def test_a_row_holds_the_means_since_the_row_before(tmp_path):
+    every = trained(tmp_path / "every", regression(), config(log_every=1)).rows()
+    fourth = trained(tmp_path / "fourth", regression(), config(log_every=4)).rows()
+    losses = [row["train/loss"] for row in every if "train/loss" in row]
+    means = [row["train/loss"] for row in fourth if "train/loss" in row]
+    assert means == pytest.approx([sum(losses[i : i + 4]) / 4 for i in (0, 4, 8)])
+    epochs = [row["epoch"] for row in fourth if "epoch" in row]
+    assert epochs == pytest.approx([4 / 6, 8 / 6, 2.0])
+
+
+def test_the_best_checkpoint_is_the_one_with_the_best_evaluation(tmp_path):
+    class Scripted(Regression):
+        metric, higher_is_better = "score", True
+
+        def evaluate(self, split, precision):
+            super().evaluate(split, precision)
+            return {"score": [0.1, 0.5, 0.3, 0.5][self.evaluations - 1]}
+
+    run = trained(tmp_path, regression(cls=Scripted), config(eval_every=3))
+    best = run.saved("best")
+    assert (best["step"], best["val"]) == (6, {"score": 0.5})  # the first of two equal ones
+    at_6 = trained(tmp_path / "short", regression(), config(max_steps=6)).saved()
+    for name, value in best["model"].items():
+        assert torch.equal(value, at_6["model"][name])
+    assert run.state == replace(run.state, step=12, best=0.5, best_step=6, stale=2)
+
+
+# ---------------------------------------------------------------- stopping
+
+
+class Worsening(Regression):
+    """Best at the second evaluation, then worse each time."""
+
+    def evaluate(self, split, precision):
+        super().evaluate(split, precision)
+        return {"loss": [3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0][self.evaluations - 1]}
+
+
+@pytest.mark.parametrize(("patience", "steps"), [(1, 6), (2, 8), (3, 10), (None, 12)])
+def test_patience_counts_evaluations_without_improvement(tmp_path, patience, steps):
+    run = trained(tmp_path, regression(cls=Worsening), config(eval_every=2, patience=patience))
+    assert run.state.step == steps
+    assert run.saved()["loop"]["step"] == steps
+    assert run.saved("best")["step"] == 4
+
+
+def test_a_run_that_lost_patience_trains_no_further_when_resumed(tmp_path):
+    run = trained(tmp_path, regression(cls=Worsening), config(eval_every=2, patience=1))
+    rows = run.rows()
+    run.go(regression(cls=Worsening), resume=True)
+    assert run.state.step == 6
+    assert run.rows() == rows
+
+
+class Stopped(Regression):
+    """Sends the process a signal while batch 5 is fed."""
+
+    signal = signal.SIGTERM
+
+    def batch(self, number, x, y):
+        if number == 5:
+            os.kill(os.getpid(), self.signal)
+        return x, y
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
+def test_a_signal_ends_the_step_saves_and_returns(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(Stopped, "signal", number)
+    run = trained(tmp_path, regression(cls=Stopped), config())
+    assert run.state.step == 6
+    assert run.saved()["loop"]["step"] == 6
+
+
+class Diverging(Regression):
+    """Batch 7 (step 8) has an infinite example."""
+
+    def batch(self, number, x, y):
+        return (x * torch.inf, y) if number == 7 else (x, y)
+
+
+def test_a_loss_that_is_not_finite_names_the_step_the_checkpoint_and_what_to_try(tmp_path):
+    run = Run(tmp_path, config(log_every=3, save_every_s=0))
+    with pytest.raises(RunFailed) as error:
+        run.go(regression(cls=Diverging))
+    message = str(error.value)
+    assert "step 8" in message
+    assert str(run.folder.checkpoints / "last.pt") in message
+    assert "optim.lr" in message and "clip_norm" in message
+    assert "\n" not in message
+    assert run.saved()["loop"]["step"] == 7
+
+
+@pytest.mark.parametrize("log_every", [1, 3, 5, 100])
+def test_a_loss_that_is_not_finite_leaves_no_broken_checkpoint(tmp_path, log_every):
+    run = Run(tmp_path, config(log_every=log_every, eval_every=6))
+    with pytest.raises(RunFailed, match=r"step 8;.*there is no checkpoint before it"):
+        run.go(regression(cls=Diverging))
+    assert not run.folder.checkpoints.exists()
+    assert all(row["step"] < 8 for row in read_metrics(run.folder.metrics))
+    assert all(torch.tensor(row.get("train/loss", 0.0)).isfinite() for row in run.rows())
+
+
+class BrokenGradient(Regression):
+    """A finite loss at step 8 with a gradient that is not: the weights break in that step, the loss one step later."""
+
+    def __init__(self, **keys) -> None:
+        super().__init__(**keys)
+        self.number = -1
+        self.model[0].weight.register_hook(lambda g: g * torch.nan if self.number == 7 else g)
+
+    def batch(self, number, x, y):
+        self.number = number
+        return x, y
+
+
+@pytest.mark.parametrize(
+    "trainer", [{"save_every_s": 0}, {"max_steps": 8}], ids=["saved by the clock", "the last step"]
+)
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, trainer):
+    run = Run(tmp_path, config(**trainer))
+    with pytest.raises(RunFailed):
+        run.go(regression(cls=BrokenGradient))
+    last = run.folder.checkpoints / "last.pt"
+    if last.exists():
+        assert all(value.isfinite().all() for value in run.saved()["model"].values())
+
+
+def test_an_evaluation_that_is_not_a_number_is_not_the_best_for_ever(tmp_path):
+    class LateNumber(Regression):
+        def evaluate(self, split, precision):
+            super().evaluate(split, precision)
+            return {"loss": [float("nan"), 2.0, 1.0, 3.0][self.evaluations - 1]}
+
+    run = trained(tmp_path, regression(cls=LateNumber), config(eval_every=3))
+    assert run.saved("best")["val"] == {"loss": 1.0}
+
+
+class Overflowing(Regression):
+    """In float32, of small numbers; at the batches named the gradient is infinite, as when the scale was too bold."""
+
+    def __init__(self, at: tuple[int, ...] = (), **keys) -> None:
+        super().__init__(**keys)
+        self.at, self.number = at, -1
+        self.model.float()
+        self.model.load_state_dict({name: value * 0.01 for name, value in self.model.state_dict().items()})
+        self.x, self.y = self.x.float(), self.y.float() * 0.01
+        self.model[0].weight.register_hook(lambda g: g * torch.inf if self.number in self.at else g)
+
+    def batch(self, number, x, y):
+        self.number = number
+        return x, y
+
+
+def test_fp16_skips_a_step_that_overflows_and_counts_it(tmp_path):
+    fp16 = Precision("fp16", "", "cpu")
+    run = Run(tmp_path, config(max_steps=3, log_every=1))
+    task = regression(cls=Overflowing, at=(2,))
+    run.go(task, precision=fp16)
+    two = Run(tmp_path / "two", config(max_steps=2, log_every=1))
+    shorter = regression(cls=Overflowing)
+    two.go(shorter, precision=fp16)
+    assert torch.equal(weights(task), weights(shorter))
+    assert run.state.skipped == 1
+    rows = [row for row in run.rows() if "lr" in row]
+    assert [row["fp16/skipped_steps"] for row in rows] == [0, 0, 1]
+    assert [row["fp16/scale"] for row in rows] == [65536, 65536, 32768]
+
+    run.config = config(max_steps=5, log_every=1)
+    run.go(regression(cls=Overflowing), resume=True, precision=fp16)
+    assert run.state.skipped == 1
+    assert [row["fp16/scale"] for row in run.rows() if "lr" in row][-2:] == [32768, 32768]
+
+
+# ---------------------------------------------------------------- resuming
+
+
+class Killed(Exception):
+    pass
+
+
+class Mortal(Regression):
+    """Dies while the batch of its number is fed; with dropout, so that generators count."""
+
+    def __init__(self, dies_at: int | None = None, **keys) -> None:
+        super().__init__(dropout=0.3, **keys)
+        self.dies_at = dies_at
+
+    def batch(self, number, x, y):
+        if number == self.dies_at:
+            raise Killed
+        return x, y
+
+
+EVERYTHING = {"accumulate": 2, "ema": 0.9, "clip_norm": 0.5, "eval_every": 5, "log_every": 4, "max_steps": 14}
+
+
+def assert_equal_ends(run: Run, task: Task, whole: Run, expected: Task) -> None:
+    assert torch.equal(weights(task), weights(expected))
+    assert run.rows(*WALL_CLOCK) == whole.rows(*WALL_CLOCK)
+    for name in ("last", "best"):
+        a, b = run.saved(name), whole.saved(name)
+        assert a.keys() == b.keys()
+        for key, value in a["model"].items():
+            assert torch.equal(value, b["model"][key])
+    assert run.saved()["loop"]["best_step"] == whole.saved()["loop"]["best_step"]
+
+
+@pytest.mark.parametrize("dies_at", [3, 9, 10, 15, 27])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, dies_at):
+    """Saving at every step; the kill comes in the first or the second half of an accumulated step, at any phase of
+    logging and evaluating."""
+    cfg = config({"momentum": 0.9}, **EVERYTHING, save_every_s=0)
+    expected = regression(cls=Mortal)
+    whole = trained(tmp_path / "whole", expected, cfg)
+
+    run = Run(tmp_path / "killed", cfg)
+    with pytest.raises(Killed):
+        run.go(regression(cls=Mortal, dies_at=dies_at))
+    assert run.saved()["loop"]["step"] == dies_at // 2
+    task = run.go(regression(seed=5, cls=Mortal), resume=True)  # a seed that would show if anything were drawn anew
+    assert_equal_ends(run, task, whole, expected)
+
+
+def test_rows_after_the_checkpoint_are_not_doubled(tmp_path):
+    """Saved in the middle of a logging window (step 6), killed after two more rows: those are written once."""
+
+    class StoppedMortal(Mortal):
+        def batch(self, number, x, y):
+            if number == 11:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return x, y
+
+    cfg = config(**EVERYTHING)
+    expected = regression(cls=Mortal)
+    whole = trained(tmp_path / "whole", expected, cfg)
+
+    run = trained(tmp_path / "stopped", regression(cls=StoppedMortal), cfg)
+    assert run.state.step == 6
+    with pytest.raises(Killed):
+        run.go(regression(cls=Mortal, dies_at=25), resume=True)
+    assert run.rows()[-1]["step"] == 12
+    assert run.saved()["loop"]["step"] == 6
+    task = run.go(regression(cls=Mortal), resume=True)
+    assert_equal_ends(run, task, whole, expected)
+    steps = [(row["step"], "val/loss" in row) for row in run.rows()]
+    assert len(steps) == len(set(steps))
+
+
+def test_a_finished_run_resumed_stays_as_it_is(tmp_path):
+    first = regression(cls=Mortal)
+    run = trained(tmp_path, first, config(**EVERYTHING))
+    before = run.rows()
+    again = run.go(regression(seed=3, cls=Mortal), resume=True)
+    assert torch.equal(weights(again), weights(first))
+    assert run.rows() == before
+
+
+def test_training_time_and_throughput_are_counted_on(tmp_path):
+    run = trained(tmp_path, regression(cls=Stopped), config(log_every=1))
+    first = run.state
+    assert first.train_s > 0
+    assert first.timed_examples == 4 * (6 - 3)  # three steps of warming up
+    run.go(regression(), resume=True)
+    assert run.state.train_s > first.train_s
+    assert run.state.timed_examples == 4 * (6 - 3) * 2
