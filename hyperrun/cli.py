@@ -47,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"hyperrun {__version__}")
         return 0
-    if args[0] in ("-sc", "--shell-completion") or args[0].startswith("-sc"):
+    if args[0] in ("-sc", "--shell-completion"):
+        offered = verbs_to_complete()
+        if offered is not None:
+            print(" ".join(offered))
+            return 0
         args.insert(0, "train")  # Hydra's completion script calls the program without the verb
     verb = args[0]
     try:
@@ -72,6 +76,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             return _fail(f"{error.strerror}: {error.filename or 'while writing'}", 2)
         raise
+
+
+def verbs_to_complete() -> list[str] | None:
+    """Return the verbs that fit the line being completed; None if it is for Hydra, from whose line the verb is taken.
+
+    The shell hands the line over in $COMP_LINE: "hyperrun tr", "hyperrun train model=".
+    """
+    program, _, rest = os.environ.get("COMP_LINE", "").partition(" ")
+    if not program:
+        return None  # hyperrun -sc install=bash
+    verb, space, line = rest.lstrip().partition(" ")
+    if not space:
+        return [name for name in COMMANDS if name.startswith(verb)]
+    if verb != "train":
+        return []
+    os.environ["COMP_LINE"] = f"{program} {line}"
+    return None
 
 
 def _fail(message: str, status: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import Any
 
@@ -485,6 +486,14 @@ def register_choice(group: str, kind: str, schema: type) -> None:
     ConfigStore.instance().store(group=group, name=kind, node=values)
 
 
+def check_finite(config: Any) -> None:
+    for f in fields(config):
+        value = getattr(config, f.name)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{f.name} must be a finite number, not {number}")
+
+
 def check_positive(name: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
@@ -534,7 +543,10 @@ def _typed(name: str, value: Any) -> Any:
             raise UserError(one_line(error, f"{name}.")) from None
     try:
         checked = OmegaConf.merge(whole, {name: value})[name]  # pyright: ignore[reportArgumentType]
-        return OmegaConf.to_object(checked) if OmegaConf.is_config(checked) else checked
+        typed = OmegaConf.to_object(checked) if OmegaConf.is_config(checked) else checked
+        if is_dataclass(typed):
+            check_finite(typed)
+        return typed
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
     except ValueError as error:

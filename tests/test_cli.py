@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 import hyperrun
 from hyperrun import cli
+from tests.running import Running
 
 REPO = Path(__file__).resolve().parent.parent
 FAST = ("trainer.max_steps=4", "trainer.log_every=2", "tracking.wandb.mode=disabled", "precision=float32")
@@ -204,29 +205,23 @@ def build(cfg, in_channels, num_classes, image_size):
 """
 
 
-def test_plugin_registers_a_target_with_its_own_dataclass(
-    run_cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+AS_INSTALLED = "import sys; sys.path.remove('')"
+"""The console script does not look for modules in the folder where it is typed."""
+
+
+def test_plugin_registers_a_target_with_its_own_dataclass(tmp_path: Path) -> None:
     tmp_path.joinpath("my_targets.py").write_text(PLUGIN)
     line = ["train", "plugins=[my_targets]", "target=two_layers", "target.hidden=32", "hypernet.generate=linear", *FAST]
-    environment = {"PYTHONPATH": str(REPO), "PYTHONSAFEPATH": "1"}  # as for the console script: no cwd in sys.path
-    code = "from hyperrun.cli import main; raise SystemExit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *line], cwd=tmp_path, env={**os.environ, **environment},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    folder = next(tmp_path.glob("outputs/digits/static-two_layers-s0-*"))
-    summary = json.loads((folder / "summary.json").read_text())
+    running = Running(*line, cwd=tmp_path, before=AS_INSTALLED)
+    assert running.wait() == 0, running.err
+    assert running.folder.name.startswith("static-two_layers-s0-")
+    summary = json.loads((running.folder / "summary.json").read_text())
     assert summary["target"] == "two_layers" and summary["hypernet"] == "static"
     assert summary["params/generated"] == 32 * 32
     assert summary["params/target"] == 65 * 32 + 33 * 32 + 33 * 10
 
-    wrong = subprocess.run(
-        [sys.executable, "-c", code, *line, "target.hiden=3"], cwd=tmp_path, env={**os.environ, **environment},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "target.hiden" in wrong.stderr, wrong.stderr
+    wrong = Running(*line, "target.hiden=3", cwd=tmp_path, before=AS_INSTALLED)
+    assert wrong.wait() == 2 and wrong.err.count("\n") == 1 and "target.hiden" in wrong.err, wrong.err
 
 
 def test_a_saved_run_names_no_code(here: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

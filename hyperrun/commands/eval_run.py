@@ -17,6 +17,7 @@ from hyperrun.tracking.console import Console
 from hyperrun.tracking.run_folder import find_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
+from hyperrun.training.ema import EMA
 from hyperrun.training.precision import choose_precision
 
 
@@ -75,6 +76,10 @@ def load_model(task: Task, path: Path, device: torch.device) -> None:
     state = checkpoint.load(path, device)
     try:
         task.model.load_state_dict(state["model"])
-    except RuntimeError as error:
+        if state.get("ema") is not None:  # last.pt: what was evaluated is the average, as best.pt holds it
+            average = EMA(task.model, decay=0.0)
+            average.load_state_dict(state["ema"])
+            average.apply()
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split()[:40])
         raise UserError(f"{path} does not fit this model and data: {reason}") from None

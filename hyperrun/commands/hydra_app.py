@@ -140,6 +140,8 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         )
         return f"{group} has no choice '{choice}'{nearest(choice, options)} (allowed: {listed(choice, options)})"
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override:
+            return f"cannot read '{error.override}': overrides are written KEY=VALUE (hyperrun train --help)"
         return f"cannot read '{error.override}': {error.message.splitlines()[0]} (quote values with commas or spaces)"
     if isinstance(error, ConfigCompositionException):
         text = " ".join(str(error).split())
@@ -162,5 +164,5 @@ def unknown_key(key: str, argv: Iterable[str]) -> str:
     group = key.rpartition(".")[0]
     beside = [k.rpartition(".")[2] for k in keys if group and k.rpartition(".")[0] == group]
     has = f"{group} has: {', '.join(beside)}" if beside else "hyperrun train --cfg job shows all keys"
-    near = [k for k in keys if k.startswith(f"{group}.")] if beside else keys
+    near = [k for k in keys if not k.endswith(".kind") and k.startswith(f"{group}." if beside else "")]
     return f"unknown key '{key}'{nearest(key, near)} ({has})"

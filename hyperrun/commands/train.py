@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import hydra
@@ -114,7 +113,7 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         barrier(world)
         resume_from, warning = checkpoint.load_latest(folder.checkpoints, world.device)
         facts = run_facts(config, task, precision, world, command)
-        announce(console, config, task, facts, precision, folder, resume_from, warning)
+        announce(console, config, task, facts, precision, folder, warning)
 
         mode, reason = choose_mode(config.tracking.wandb.mode) if world.is_main else ("disabled", "")
         console.say(f"W&B      {mode}: {reason}")
@@ -125,9 +124,11 @@ def run(config: Config, command: str, group: str | None = None) -> float:
                 if stop.signal is not None:
                     raise Preempted(f"stopped by {stop.signal.name} at step {state.step}, saved", stop.signal)
                 barrier(world)
-                summary = facts | select_and_test(task, folder, precision, world, state)
+                summary = facts | select_and_test(task, folder, precision, world, state, config)
                 wandb.summarize(summary)
         except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not say to which
+                error.filename = str(folder.path)
             if world.is_main:
                 write_unfinished(folder, facts, error, console)
             raise
@@ -149,6 +150,7 @@ def finished_metric(folder: RunFolder, config: Config, console: Console) -> floa
 
 def prepare(folder: RunFolder, config: Config, console: Console) -> None:
     """Make the folder ready: empty if asked to start afresh, with the config, the log open."""
+    folder.sweep()
     if config.resume == "never":
         folder.clear()
     folder.write_config(config)
@@ -188,7 +190,6 @@ def announce(
     facts: dict[str, Any],
     precision: Precision,
     folder: RunFolder,
-    resume_from: dict | None,
     warning: str | None,
 ) -> None:
     """Say what is about to be trained, and why so."""
@@ -203,17 +204,18 @@ def announce(
         console.warn("data.verify=false: the data's checksums were not confirmed; summary.json says so")
     if warning:
         console.warn(warning)
-    if resume_from is not None:
-        console.say(f"resume   from step {resume_from['loop']['step']}")
 
 
 def select_and_test(
-    task: Task, folder: RunFolder, precision: Precision, world: World, state: LoopState
+    task: Task, folder: RunFolder, precision: Precision, world: World, state: LoopState, config: Config
 ) -> dict[str, Any]:
     """Load the selected checkpoint, read the test data for the only time, and return the rest of summary.json."""
     best = checkpoint.load(folder.checkpoints / "best.pt", world.device)
     task.model.load_state_dict(best["model"])
     test = task.evaluate("test", precision)
+    examples, seconds = state.timed_examples, state.timed_s
+    if not examples:  # so short a run that all of it was warm-up
+        examples, seconds = state.step * task.examples_per_batch * config.trainer.accumulate, state.train_s
     return {
         "status": "finished",
         **{f"val/{name}": value for name, value in best["val"].items()},
@@ -221,7 +223,7 @@ def select_and_test(
         "best/step": best["step"],
         "steps": state.step,
         "time/train_s": round(state.train_s, 2),
-        "throughput/examples_per_s": round(state.timed_examples / state.timed_s, 1) if state.timed_s else None,
+        "throughput/examples_per_s": round(examples / max(seconds, 1e-9), 1),
         "fp16/skipped_steps": state.skipped,
     }
 
@@ -231,7 +233,5 @@ def write_unfinished(folder: RunFolder, facts: dict[str, Any], error: BaseExcept
     status = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"
     if status == "failed":
         console.record_exception()
-    try:
+    with suppress(OSError):  # a full disk: the first error is the one to report
         folder.write_summary(facts | {"status": status, "error": first_line(error)})
-    except OSError as second:  # a full disk: the first error is the one to report
-        warnings.warn(f"summary.json could not be written: {second}", stacklevel=2)

@@ -14,7 +14,7 @@ from hyperrun.data import load_images
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import HyperModel, with_hypernet
 from hyperrun.targets import build_target
-from hyperrun.training.distributed import World, sum_over_ranks
+from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
 from hyperrun.training.precision import Precision
 
 
@@ -61,7 +61,7 @@ class Classification:
         trainer = config.trainer
         self.data = load_images(config.data)
         target = build_target(config.target, self.data.channels, self.data.num_classes, self.data.image_size)
-        model = with_hypernet(config.hypernet, target).to(world.device)
+        model = synchronize_norms(with_hypernet(config.hypernet, target), world).to(world.device)
         if trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model

@@ -32,6 +32,7 @@ class Console:
         self.log = logging.Logger(f"hyperrun.{path}")
         handler = logging.FileHandler(path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        handler.handleError = lambda record: None  # a full disk is reported by whoever stops for it
         self.log.addHandler(handler)
 
     def close_log(self) -> None:

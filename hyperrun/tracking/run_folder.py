@@ -57,7 +57,8 @@ class RunFolder:
                 f"cannot write to {self.path}: {error.strerror} (outputs=DIR names another place)"
             ) from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it however the process ends
+            # the kernel lets go of it however the process ends; and unlike flock's, data workers do not inherit it
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(lock, 20).decode() or "unknown"
             os.close(lock)
@@ -71,6 +72,11 @@ class RunFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def sweep(self) -> None:
+        """Remove half-written files of processes that were killed; only for the holder of the folder."""
+        for leftover in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):
+            leftover.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove what an earlier run left here (only files that hyperrun writes)."""

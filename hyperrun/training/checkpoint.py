@@ -59,7 +59,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except Exception as error:  # damaged bytes make torch.load raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is damaged or no checkpoint: {reason[:120]}") from None
-    if not isinstance(state, dict) or type(state.get("format")) is not int or "model" not in state:
+    if not isinstance(state, dict) or type(state.get("format")) is not int or not isinstance(state.get("model"), dict):
         raise UserError(f"{path} is no checkpoint of hyperrun's")
     if state["format"] != FORMAT:
         raise UserError(f"{path} has checkpoint format {state['format']}; this hyperrun reads format {FORMAT}")

@@ -55,12 +55,26 @@ def join_world() -> Iterator[World]:
             dist.destroy_process_group()
 
 
+def synchronize_norms(model: nn.Module, world: World) -> nn.Module:
+    """Return the model with batch norms over all processes. On CPUs, where torch has none, as it is: each process
+    normalizes over its own share of the batch, and the first one's statistics are kept."""
+    if world.size > 1 and world.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return model
+
+
+def share_buffers(model: nn.Module, world: World) -> None:
+    """Give all processes the first one's buffers (batch norm statistics): they evaluate the model that is saved."""
+    if world.size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def wrap(module: nn.Module, world: World) -> nn.Module:
-    """Return the module in DistributedDataParallel, batch norms synchronized on GPUs; as it is when alone."""
+    """Return the module in DistributedDataParallel; as it is when alone."""
     if world.size == 1:
         return module
     ids = [world.device.index] if world.device.type == "cuda" else None
-    # buffers (batch norm statistics) are the same everywhere once synchronized; on CPUs rank 0's are taken
     return nn.parallel.DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
 
 

@@ -34,13 +34,17 @@ class EMA:
     def applied(self) -> Iterator[None]:
         """Within the block the model holds the averaged parameters; afterwards its own again, bit for bit."""
         own = [p.detach().clone() for p in self.parameters]
-        with torch.no_grad():
-            _copy(self.parameters, self.shadow)
+        self.apply()
         try:
             yield
         finally:
             with torch.no_grad():
                 _copy(self.parameters, own)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Give the model the averaged parameters for good."""
+        _copy(self.parameters, self.shadow)
 
     def state_dict(self) -> dict:
         return {"updates": self.updates, "shadow": self.shadow}

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.config import Config
-from hyperrun.errors import RunFailed
+from hyperrun.errors import RunFailed, UserError
 from hyperrun.tasks import Task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.metrics import MetricsFile
 from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint
-from hyperrun.training.distributed import World, any_rank, barrier, sum_over_ranks, wrap
+from hyperrun.training.distributed import World, any_rank, barrier, share_buffers, sum_over_ranks, wrap
 from hyperrun.training.ema import EMA
 from hyperrun.training.optim import build_optimizers, lr_factor, set_learning_rate
 from hyperrun.training.precision import Precision
@@ -111,16 +111,22 @@ def train(
     # ---------------------------------------------------------------- resume
     metrics_position = 0
     if resume_from is not None:
-        task.model.load_state_dict(resume_from["model"])
-        for optimizer, saved in zip(optimizers, resume_from["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        scaler.load_state_dict(resume_from["scaler"])
-        if ema is not None:
-            ema.load_state_dict(resume_from["ema"])
-        task.load_state_dict(resume_from["task"])
-        state = LoopState(**resume_from["loop"])
-        meter.sums, meter.count = dict(resume_from["meter"]["sums"]), resume_from["meter"]["count"]
-        metrics_position = resume_from["metrics_position"]
+        try:
+            task.model.load_state_dict(resume_from["model"])
+            for optimizer, saved in zip(optimizers, resume_from["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            scaler.load_state_dict(resume_from["scaler"])
+            if ema is not None:
+                ema.load_state_dict(resume_from["ema"])
+            task.load_state_dict(resume_from["task"])
+            state = LoopState(**resume_from["loop"])
+            meter.sums, meter.count = dict(resume_from["meter"]["sums"]), resume_from["meter"]["count"]
+            metrics_position = resume_from["metrics_position"]
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            last = folder.checkpoints / "last.pt"
+            reason = " ".join(str(error).split()[:30])
+            raise UserError(f"{last} is of another run or version ({reason}); resume=never starts afresh") from None
+        console.say(f"resume   from step {state.step}")
     metrics = MetricsFile(folder.metrics, metrics_position) if world.is_main else None
 
     best_model: dict | None = None  # not yet written: files are written by save(), not at every small improvement
@@ -169,6 +175,7 @@ def train(
     def evaluate() -> None:
         """Evaluate on the validation split and keep the model if it is the best so far."""
         nonlocal best_model
+        share_buffers(task.model, world)
         with ema.applied() if ema else nullcontext():
             results = task.evaluate("val", precision)
             value = results[task.metric]

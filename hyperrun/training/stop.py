@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ class StopRequest:
         self.say = say
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, object] = {}
+        self._pid = os.getpid()
 
     @property
     def requested(self) -> bool:
@@ -33,6 +35,8 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            return  # a data worker, which inherited this handler: the main process will stop it
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)

@@ -362,7 +362,10 @@ def test_eval_of_a_checkpoint_that_is_none(here: Here, run_folder: Path, tmp_pat
     assert done.out == "" and not (tmp_path / "was_run").exists()
 
 
-@pytest.mark.parametrize("what", ["a bare state_dict", "another format", "another model", "other shapes", "text"])
+@pytest.mark.parametrize(
+    "what",
+    ["another model", *(pytest.param(what, marks=pytest.mark.slow) for what in CHECKPOINTS if what != "another model")],
+)
 def test_training_on_from_a_foreign_checkpoint(here: Here, run_folder: Path, what: str) -> None:
     """What was not written by this run is never trained on: one line, or the usual warning and a fresh start."""
     (run_folder / "summary.json").unlink()
@@ -420,6 +423,7 @@ def write_images(root: Path, classes: int, size: int) -> None:
                 Image.new("RGB", (size, size), (40 * label, 10 * number, 0)).save(folder / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_none_ends_in_one_line(start: Start, tmp_path: Path) -> None:
     write_images(tmp_path / "pictures", classes=2, size=16)
     for number in range(6):

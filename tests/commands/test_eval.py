@@ -112,7 +112,7 @@ def images(channels: int, side: int, classes: int) -> Callable[[ImageData], Imag
             return ImageSplit(pixels, torch.randint(classes, (count,), generator=generator))
 
         names = [str(label) for label in range(classes)]
-        return make_set(cfg.name, cfg, train=split(6000), test=split(40), classes=names)
+        return make_set(cfg.name, cfg, train=split(5050), test=split(40), classes=names)
 
     return read
 
@@ -125,7 +125,14 @@ def test_other_data_of_the_same_shape(here: Here, trained: dict[str, Path], monk
     assert found["test"]["loss"] != summary(trained["default"])["test/loss"]
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 10), (3, 8, 10), (1, 8, 7)], ids=["side", "channels", "classes"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((1, 28, 10), id="side", marks=pytest.mark.slow),
+        pytest.param((3, 8, 10), id="channels"),
+        pytest.param((1, 8, 7), id="classes"),
+    ],
+)
 @pytest.mark.parametrize("way", ["default", "everything"])
 def test_other_data_of_another_shape(
     here: Here, trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch, way: str, shape: tuple[int, int, int]

@@ -132,14 +132,13 @@ def test_killed_at_random_moments_as_users_start_it(uninterrupted: Path, tmp_pat
 
 DIE = """
 import os, signal
-import torch
-import hyperrun.training.checkpoint, hyperrun.tracking.metrics
+import hyperrun.tracking.metrics
 counted = [0]
 def die_at(number):
     counted[0] += 1
     if counted[0] == number:
         os.kill(os.getpid(), signal.SIGKILL)
-real_replace, real_save, real_write = os.replace, torch.save, hyperrun.tracking.metrics.MetricsFile.write
+real_replace, real_fsync, real_write = os.replace, os.fsync, hyperrun.tracking.metrics.MetricsFile.write
 """
 
 REPLACE = """
@@ -163,13 +162,12 @@ MOMENTS = {
     "after the first last.pt": REPLACE.format(name="last.pt", when="after", number=1),
     "before the summary": REPLACE.format(name="summary.json", when="before", number=1),
     "in the middle of a checkpoint": """
-def save(state, file):
-    real_save(state, file)
+def fsync(number):
     if counted[0] == 4:
-        file.flush()
-        os.truncate(file.fileno(), 5000)
+        os.truncate(number, 5000)
     die_at(5)
-torch.save = save
+    real_fsync(number)
+os.fsync = fsync
 """,
     "after a row": """
 def write(self, row):
@@ -214,8 +212,7 @@ def test_killed_at_the_worst_moment(start: Start, uninterrupted: Path, tmp_path:
 
 
 def test_half_written_files_of_killed_processes_are_removed(start: Start, tmp_path: Path) -> None:
-    for moment in ("in the middle of a checkpoint", "before the summary"):
-        assert start(*LINE, before=DIE + MOMENTS[moment]).wait() == -signal.SIGKILL
+    assert start(*LINE, before=DIE + MOMENTS["in the middle of a checkpoint"]).wait() == -signal.SIGKILL
     assert leftovers(tmp_path), "the kills were to leave something"
     assert start(*LINE).wait() == 0
     assert leftovers(tmp_path) == [], "each kill in the middle of a save would cost a checkpoint's size for ever"
@@ -259,6 +256,7 @@ def test_damaged_last_checkpoint(start: Start, killed: Path, uninterrupted: Path
     assert_same_run(killed.parent, uninterrupted)
 
 
+@pytest.mark.slow
 def test_last_checkpoint_with_changed_bytes_in_its_tensors(start: Start, killed: Path, uninterrupted: Path) -> None:
     last = killed / "last.pt"
     state = checkpoint(last)["model"]
@@ -287,7 +285,7 @@ GONE = {"last.pt": True, "previous.pt": True, "last.pt previous.pt": False, "las
 """Deleted files -> whether the run can go on from what is left."""
 
 
-@pytest.mark.parametrize("gone", some(GONE, ["last.pt"]))
+@pytest.mark.parametrize("gone", some(GONE, []))
 def test_deleted_checkpoints(start: Start, killed: Path, uninterrupted: Path, gone: str) -> None:
     for name in gone.split():
         (killed / name).unlink()
@@ -384,6 +382,7 @@ def test_checkpoint_holds_plain_data_only(uninterrupted: Path) -> None:
     assert all(isinstance(value, torch.Tensor) for value in state["model"].values())
 
 
+@pytest.mark.slow
 def test_kill_before_the_first_checkpoint_starts_afresh(start: Start, tmp_path: Path) -> None:
     whole = start("train", *FAST, cwd=tmp_path / "whole")
     assert whole.wait() == 0

@@ -197,6 +197,7 @@ def test_resume_never_trains_again(start: Start, tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(start: Start, tmp_path: Path) -> None:
     runs = [start("train", *FAST, f"seed={seed}", cwd=tmp_path / name) for name, seed in [("a", 3), ("b", 3), ("c", 4)]]
     assert [run.wait() for run in runs] == [0, 0, 0]
@@ -233,6 +234,7 @@ def test_same_target_alone_and_generated_count_the_same_target(here: Here, tmp_p
     assert generated["params/trainable"] < alone["params/trainable"]
 
 
+@pytest.mark.slow
 def test_any_torchvision_model(here: Here, tmp_path: Path) -> None:
     names = ["target=torchvision", "target.name=shufflenet_v2_x0_5"]
     here("train", *FAST, *names, "trainer.max_steps=2")
@@ -257,6 +259,7 @@ def test_sweep_over_models_and_seeds(start: Start, tmp_path: Path) -> None:
     assert again.out.count("this run is finished already") == 4
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_is_the_run_typed_alone(start: Start, tmp_path: Path) -> None:
     sweep = start("train", "-m", *FAST, "seed=0,1", cwd=tmp_path / "sweep")
     alone = start("train", *FAST, "seed=1", cwd=tmp_path / "alone")
@@ -270,8 +273,8 @@ def test_a_job_of_a_sweep_is_the_run_typed_alone(start: Start, tmp_path: Path) -
     ("sweep", "status", "said"),
     [
         ("optim.lr=1e-3,1e20,2e-3", 1, "the loss is not finite at step"),
-        ("optim.lr=1e-3,-1,2e-3", 2, "lr must be positive, not -1.0"),
-        ("data.val_size=180,5000,100", 2, "data.val_size=5000 leaves nothing to train on"),
+        pytest.param("optim.lr=1e-3,-1,2e-3", 2, "lr must be positive, not -1.0", marks=pytest.mark.slow),
+        pytest.param("data.val_size=180,5000,100", 2, "data.val_size=5000 leaves nothing", marks=pytest.mark.slow),
     ],
 )
 def test_a_failing_job_does_not_stop_the_others(
@@ -325,7 +328,7 @@ DIVERGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("when", DIVERGES)
+@pytest.mark.parametrize("when", ["at once", pytest.param("after a checkpoint", marks=pytest.mark.slow)])
 def test_non_finite_loss(start: Start, tmp_path: Path, when: str) -> None:
     line = ["train", *QUIET, "trainer.max_steps=40", "trainer.log_every=1", "optim=sgd", *DIVERGES[when]]
     running = start(*line)
@@ -374,6 +377,7 @@ def test_last_good_checkpoint_has_finite_weights(start: Start) -> None:
     assert done.wait() == 0, "without the mishap the same line goes on from it"
 
 
+@pytest.mark.slow
 def test_bf16_is_named_among_what_to_try(start: Start) -> None:
     running = start("train", *FAST, "precision=bf16", "optim=sgd", "optim.lr=1e20")
     assert running.wait() == 1 and running.err.rstrip().endswith("precision=float32")
@@ -462,6 +466,7 @@ def test_no_color_is_respected(start: Start) -> None:
     assert "test accuracy" in written and not COLOUR.search(written)
 
 
+@pytest.mark.slow
 def test_cursor_is_back_after_an_interrupt(start: Start) -> None:
     hook = """
 import os, signal
@@ -479,7 +484,7 @@ loop.lr_factor = lr_factor
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 
-@pytest.mark.parametrize("columns", ["40", "20"])
+@pytest.mark.parametrize("columns", ["40", pytest.param("20", marks=pytest.mark.slow)])
 def test_narrow_pipe(start: Start, columns: str) -> None:
     running = start("train", *FAST, env={"COLUMNS": columns})
     assert running.wait() == 0, running.err
@@ -487,10 +492,8 @@ def test_narrow_pipe(start: Start, columns: str) -> None:
     assert str(running.folder.relative_to(running.cwd)) in running.out, "a path is not broken over lines"
 
 
-def test_a_pipe_has_the_table_whole(start: Start) -> None:
-    running = start("train", *FAST)
-    assert running.wait() == 0
-    assert "│ test accuracy        │ " in running.out and "…" not in running.out
+def test_a_pipe_has_the_table_whole(digits: Running) -> None:
+    assert "│ test accuracy        │ " in digits.out and "…" not in digits.out
 
 
 @pytest.mark.slow
