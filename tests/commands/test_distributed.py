@@ -127,6 +127,7 @@ def test_batch_that_does_not_divide(pair: Callable[..., list[Running]], tmp_path
     assert [path for path in tmp_path.glob("outputs/**/*") if ".hydra" not in path.parts] == []
 
 
+@pytest.mark.slow
 def test_wrong_key(pair: Callable[..., list[Running]]) -> None:
     both = pair("train", "sed=1")
     assert [running.wait() for running in both] == [2, 2]
@@ -134,6 +135,7 @@ def test_wrong_key(pair: Callable[..., list[Running]]) -> None:
     assert both[1].err in ("", both[0].err), "one line from each at most"
 
 
+@pytest.mark.slow
 def test_non_finite_loss_stops_both(pair: Callable[..., list[Running]]) -> None:
     both = pair("train", *FAST, "optim=sgd", "optim.lr=1e20")
     assert [running.wait() for running in both] == [1, 1]
@@ -142,7 +144,8 @@ def test_non_finite_loss_stops_both(pair: Callable[..., list[Running]]) -> None:
     assert both[1].err in ("", both[0].err), "one line from each at most"
 
 
-@pytest.mark.parametrize("to", ["both", pytest.param("one", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["both", "one"])
 def test_signal_stops_both_and_the_same_line_goes_on(
     pair: Callable[..., list[Running]], tmp_path: Path, to: str
 ) -> None:

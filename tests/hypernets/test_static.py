@@ -239,6 +239,14 @@ def test_the_schemes_start_apart():
     assert kernel.std() < 0.1 * CNN(1, 10, 28).conv2.weight.std()
 
 
+@pytest.mark.parametrize(("name", "z_dim"), [("cnn", 4), ("wrn40-2", 64)])
+def test_all_factors_of_a_kernel_start_at_one_scale(name, z_dim):
+    """An optimizer that moves every number by the same amount must not move one factor by a large part of itself."""
+    for generator in hyper(TARGETS[name], seed=0, z_dim=z_dim).hypernet.generators.values():
+        scales = [weight.std().item() for weight in (generator.z, generator.w_in, generator.w_out)]
+        assert max(scales) < 3 * min(scales), scales
+
+
 @pytest.mark.parametrize("value", [torch.zeros(4, 4, 3, 3), torch.full((1, 1, 1, 1), 0.5)], ids=["zeros", "one number"])
 def test_initial_values_without_spread_give_finite_kernels(value):
     """Some torchvision models start a layer at zero (vit's head); a kernel can be a single number."""

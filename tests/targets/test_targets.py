@@ -196,8 +196,12 @@ def test_small_images_keep_their_size_through_the_first_layers():
 
 
 def test_large_images_find_torchvisions_own_model():
+    torch.manual_seed(0)
     model = tv("resnet18", small=False, size=64)
-    assert str(model) == str(torchvision.models.resnet18(num_classes=10))
+    torch.manual_seed(0)
+    own = torchvision.models.resnet18(num_classes=10)
+    assert str(model) == str(own)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), own.parameters(), strict=True))
 
 
 def test_torchvision_models_start_untrained_and_differ_by_seed():

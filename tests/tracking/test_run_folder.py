@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -125,48 +127,68 @@ def test_the_hash_does_not_depend_on_the_process():
 
 
 HOLD = """
-import sys
+import os, sys, time
 from pathlib import Path
+from hyperrun.errors import UserError
 from hyperrun.tracking.run_folder import RunFolder
-with RunFolder(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
+try:
+    with RunFolder(Path(sys.argv[1])):
+        child = os.fork() if "fork" in sys.argv else -1  # as a data loader's workers are
+        if child == 0:
+            time.sleep(600)
+        print("held", child, flush=True)
+        sys.stdin.read()
+except UserError as error:
+    print("refused", error)
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """A process that holds tmp_path / "run" until its input is closed or it is killed."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
+@contextmanager
+def other_process(path: Path, *args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Try to hold the folder in a process of its own; give it and what it says, and kill it at the end."""
+    command = [sys.executable, "-c", HOLD, str(path), *args]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
 
 
-def test_a_second_holder_is_told_who_the_first_is(tmp_path, holder):
-    folder = RunFolder(tmp_path / "run")
-    with pytest.raises(UserError, match=rf"another process \(pid {holder.pid}\) is training in .*run"), folder:
-        pass
-    holder.kill()  # as abruptly as can be
-    holder.wait()
-    with folder:
-        assert (folder.path / ".lock").read_text() == str(os.getpid())
-
-
-def test_a_folder_is_let_go_at_the_end(tmp_path):
-    folder = RunFolder(tmp_path / "a" / "b")
-    for _ in range(2):
+def test_a_second_process_is_told_who_the_first_is(tmp_path):
+    folder = RunFolder(tmp_path / "a" / "run")
+    with other_process(folder.path) as (holder, said):
+        assert said.startswith("held")
+        message = rf"another process \(pid {holder.pid}\) is training in .*run"
+        with pytest.raises(UserError, match=message), folder:
+            pass
+        holder.kill()  # as abruptly as can be
+        holder.wait()
         with folder:
-            assert folder.path.is_dir()
-            with pytest.raises(UserError, match=f"pid {os.getpid()}"), RunFolder(folder.path):
+            assert (folder.path / ".lock").read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError], ids=str)
+def test_a_folder_is_held_until_the_end(tmp_path, error):
+    with pytest.raises(error) if error else nullcontext(), RunFolder(tmp_path):
+        with other_process(tmp_path) as (_, said):
+            assert said.startswith(f"refused another process (pid {os.getpid()})")
+        if error:
+            raise error
+    with other_process(tmp_path) as (_, said):
+        assert said.startswith("held")
+
+
+def test_a_worker_that_outlives_the_holder_does_not_hold_the_folder(tmp_path):
+    with other_process(tmp_path, "fork") as (holder, said):
+        worker = int(said.split()[1])
+        try:
+            holder.kill()
+            holder.wait()
+            with RunFolder(tmp_path):
                 pass
-    with pytest.raises(ZeroDivisionError), folder:
-        raise ZeroDivisionError
-    with folder:
-        pass
+        finally:
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_a_place_that_cannot_be_written_is_a_one_line_error(tmp_path):

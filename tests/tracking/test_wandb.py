@@ -194,6 +194,7 @@ def test_run_resumed_from_behind_its_last_row_logs_it_once(tmp_path: Path) -> No
     assert len(rows(done.folder)) == 9, "the file has every row once"
 
 
+@pytest.mark.slow
 def test_sweep_has_one_group_and_a_run_for_each_job(tmp_path: Path) -> None:
     running = Running(*LINE[:1], "-m", *LINE[1:], "seed=0,1", "tracking.wandb.tags=[mine]", cwd=tmp_path)
     assert running.wait() == 0, running.err

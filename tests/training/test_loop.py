@@ -278,27 +278,27 @@ def test_the_best_checkpoint_is_the_one_with_the_best_evaluation(tmp_path):
 # ---------------------------------------------------------------- stopping
 
 
-class Worsening(Regression):
-    """Best at the second evaluation, then worse each time."""
+class Wavering(Regression):
+    """Worse at the second evaluation, best at the third, then worse each time."""
 
     def evaluate(self, split, precision):
         super().evaluate(split, precision)
-        return {"loss": [3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0][self.evaluations - 1]}
+        return {"loss": [2.0, 3.0, 1.0, 2.0, 3.0, 4.0][self.evaluations - 1]}
 
 
-@pytest.mark.parametrize(("patience", "steps"), [(1, 6), (2, 8), (3, 10), (None, 12)])
-def test_patience_counts_evaluations_without_improvement(tmp_path, patience, steps):
-    run = trained(tmp_path, regression(cls=Worsening), config(eval_every=2, patience=patience))
+@pytest.mark.parametrize(("patience", "steps", "best"), [(1, 4, 2), (2, 10, 6), (3, 12, 6), (4, 12, 6), (None, 12, 6)])
+def test_patience_counts_evaluations_in_a_row_without_improvement(tmp_path, patience, steps, best):
+    run = trained(tmp_path, regression(cls=Wavering), config(eval_every=2, patience=patience))
     assert run.state.step == steps
     assert run.saved()["loop"]["step"] == steps
-    assert run.saved("best")["step"] == 4
+    assert run.saved("best")["step"] == best
 
 
 def test_a_run_that_lost_patience_trains_no_further_when_resumed(tmp_path):
-    run = trained(tmp_path, regression(cls=Worsening), config(eval_every=2, patience=1))
+    run = trained(tmp_path, regression(cls=Wavering), config(eval_every=2, patience=1))
     rows = run.rows()
-    run.go(regression(cls=Worsening), resume=True)
-    assert run.state.step == 6
+    run.go(regression(cls=Wavering), resume=True)
+    assert run.state.step == 4
     assert run.rows() == rows
 
 
@@ -419,6 +419,15 @@ def test_fp16_skips_a_step_that_overflows_and_counts_it(tmp_path):
     run.go(regression(cls=Overflowing), resume=True, precision=fp16)
     assert run.state.skipped == 1
     assert [row["fp16/scale"] for row in run.rows() if "lr" in row][-2:] == [32768, 32768]
+
+
+def test_fp16_clips_the_gradient_itself_and_not_the_scaled_one(tmp_path):
+    tasks = []
+    for clip_norm in (None, 1.0):  # larger than any gradient here, and far smaller than 65536 times that
+        run = Run(tmp_path / str(clip_norm), config(max_steps=3, clip_norm=clip_norm))
+        tasks.append(run.go(regression(cls=Overflowing), precision=Precision("fp16", "", "cpu")))
+        assert run.state.skipped == 0
+    assert torch.equal(weights(tasks[0]), weights(tasks[1]))
 
 
 # ---------------------------------------------------------------- resuming
