@@ -119,7 +119,7 @@ def test_download_fetches_verifies_unpacks_and_trains(run, cifar, tmp_path):
     assert sorted(os.listdir(tmp_path / "root")) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
     from hyperrun.config import ImageData
 
-    cfg = ImageData("images", "cifar10", None, True, 10, 0, 1, None, 0, False, 0, "auto", 0)
+    cfg = ImageData("images", "cifar10", None, True, 1, 10, 0, None, 0, False, 0, "auto", 0)
     data = load_images(cfg)
     assert data.verified and (len(data.train), len(data.val), len(data.test)) == (40, 10, 10)
     cifar.unlink()  # nothing is asked of the server where everything is there
