@@ -198,7 +198,7 @@ class TextData(DataConfig):
     unit: str
     """What a symbol is: char, word (parted by white space; the end of a line is <eos>) or byte."""
     encoding: str
-    """How the file's bytes stand for characters (utf-8, latin-1, ...); for byte, what prompts are turned to bytes by."""
+    """How the file's bytes stand for characters (utf-8, latin-1, ...); for byte, how a prompt becomes bytes."""
     val_fraction: float | None
     """Part of the text kept for validation, after the training part; null where the set brings its own split."""
     test_fraction: float | None
