@@ -169,9 +169,12 @@ def number_words(texts: Sequence[str]) -> tuple[Vocabulary, list[Tensor]]:
     for text in texts:
         counts.update(words(text))
     vocabulary = Vocabulary("word", sorted(counts, key=lambda word: (-counts[word], word)))
-    dtype = number_type(len(vocabulary))
-    numbers = vocabulary.number
-    return vocabulary, [torch.tensor([numbers[word] for word in words(text)], dtype=dtype) for text in texts]
+    dtype, numbers = _numpy_type(len(vocabulary)), vocabulary.number
+    return vocabulary, [torch.from_numpy(np.fromiter((numbers[word] for word in words(text)), dtype)) for text in texts]
+
+
+def _numpy_type(size: int) -> type[np.integer]:
+    return {torch.uint8: np.uint8, torch.int16: np.int16, torch.int32: np.int32}[number_type(size)]
 
 
 def _code_points(text: str) -> Iterator[np.ndarray]:
@@ -181,8 +184,7 @@ def _code_points(text: str) -> Iterator[np.ndarray]:
 
 def _table(symbols: np.ndarray, size: int) -> np.ndarray:
     """Return an array of `size` whose entry at each symbol is that symbol's number."""
-    dtype = {torch.uint8: np.uint8, torch.int16: np.int16, torch.int32: np.int32}[number_type(len(symbols))]
-    table = np.zeros(size, dtype)
+    table = np.zeros(size, _numpy_type(len(symbols)))
     table[symbols] = np.arange(len(symbols))
     return table
 
