@@ -67,7 +67,7 @@ def main() -> int:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (args.images + 20, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.randint(10, (args.images + 20,), generator=generator)
-    cfg = ImageData("images", "random", None, True, 10, 0, 1, None, 4, True, 0, "device", n)
+    cfg = ImageData("images", "random", None, True, 1, 10, 0, None, 4, True, 0, "device", n)
     train, test = ImageSplit(images[:-10], labels[:-10]), ImageSplit(images[-10:], labels[-10:])
     data = make_set("random", cfg, train=train, test=test, classes=[str(i) for i in range(10)])
     loader = ImageLoader(data, cfg, device=torch.device("cpu"), batch_size=BATCH, eval_batch_size=BATCH, seed=0)

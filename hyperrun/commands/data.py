@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import shlex
 import sys
 import time
@@ -15,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hyperrun.data import DATASETS, SOURCES, data_root
+from hyperrun.data import DATASETS, SOURCES, TEXT_DATASETS, data_root
 from hyperrun.data.download import Progress, fetch, unpack
 from hyperrun.data.folder import class_names, scan
 from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
@@ -24,7 +25,12 @@ from hyperrun.errors import UserError, choose, nearest
 OPTIONS = ("--root", "--download", "--json", "--help")
 LINE_EVERY_S = 10.0
 """Seconds between two lines about a download where there is no terminal to draw a bar on."""
-BUNDLED = "comes with scikit-learn: nothing to fetch"
+BUNDLED = {
+    "digits": "comes with scikit-learn: nothing to fetch",
+    "pydocs": f"comes with Python {platform.python_version()}: nothing to fetch",
+}
+YOUR_OWN = {"image_folder": "data.root=DIR", "text": "data.path=FILE"}
+"""Sets that are the user's own -> the key that says where they are."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,11 +42,15 @@ def main(argv: list[str]) -> int:
     args = parse(argv)
     if args.name is None:
         return list_sets(args)
-    choose("data set", args.name, DATASETS)
+    choose("data set", args.name, names())
     if args.name == "image_folder":
         return show_folder(args)
+    if args.name == "text":
+        raise UserError(
+            "text is your own file: hyperrun train data=text data.path=FILE reads it, nothing is looked for"
+        )
     if args.name not in SOURCES:
-        report = {"name": args.name, "status": OK, "note": BUNDLED if args.name == "digits" else "from a plugin"}
+        report = {"name": args.name, "status": OK, "note": BUNDLED.get(args.name, "from a plugin")}
         print(json.dumps(report) if args.json else f"{args.name} {report['note']}")
         return 0
     source, root = SOURCES[args.name](), data_root(args.root)
@@ -57,7 +67,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(DATASETS)}")
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(names())}")
     parser.add_argument("--root", metavar="DIR", help="folder of the data sets ($HYPERRUN_DATA, else a per-user cache)")
     parser.add_argument("--download", action="store_true", help="fetch what is missing; goes on where it was cut off")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -72,26 +82,34 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def names() -> list[str]:
+    """Return every data set's name: images, then texts."""
+    return [*DATASETS, *TEXT_DATASETS]
+
+
 # ---------------------------------------------------------------- what is there
 
 
 def list_sets(args: argparse.Namespace) -> int:
     """Print one line per data set: its name and what is there of it (files only; NAME checks their checksums)."""
     if args.download:
-        raise UserError(f"--download needs the name of a data set (one of {', '.join(SOURCES)})")
+        can = [name for name, source in SOURCES.items() if source().downloads]
+        raise UserError(f"--download needs the name of a data set (one of {', '.join(can)})")
     root = data_root(args.root)
     rows: list[dict[str, Any]] = []
-    for name in DATASETS:
+    for name in names():
         if name in SOURCES:
-            states = [check(form, root, checksums=False) for form in SOURCES[name]().forms]
+            source = SOURCES[name]()
+            states = [check(form, root, checksums=False) for form in source.forms]
             here = [state.form.folder for state in states if state.status != MISSING]
             started = any(state.found for state in states)
             rows.append({"name": name, "status": "present" if here else "incomplete" if started else MISSING})
-            rows[-1]["files"] = str(root / here[0]) if here else f"hyperrun data {name} --download"
-        elif name == "image_folder":
-            rows.append({"name": name, "status": "your own", "files": "data.root=DIR"})
+            how = f"hyperrun data {name}" + ("" if source.by_hand else " --download")
+            rows[-1]["files"] = str(root / here[0]) if here else how
+        elif name in YOUR_OWN:
+            rows.append({"name": name, "status": "your own", "files": YOUR_OWN[name]})
         else:
-            rows.append({"name": name, "status": "present", "files": BUNDLED if name == "digits" else "from a plugin"})
+            rows.append({"name": name, "status": "present", "files": BUNDLED.get(name, "from a plugin")})
     if args.json:
         print(json.dumps({"root": str(root), "sets": rows}))
     else:
@@ -151,8 +169,8 @@ def _hint(source: Source, status: str, args: argparse.Namespace) -> str:
     return {
         OK: f"complete, as published: {train}",
         UNCHECKABLE: f"complete, but these files have no published checksums: {train} data.verify=false, or {command}",
-        DIFFERS: f"complete, but not as published; fetch it anew: {command}",
-        MISSING: f"incomplete; fetch it: {command}",
+        DIFFERS: f"complete, but not as published; {source.by_hand or f'fetch it anew: {command}'}",
+        MISSING: f"incomplete; {source.by_hand or f'fetch it: {command}'}",
     }[status]
 
 
@@ -206,9 +224,15 @@ def fetch_if_missing(name: str, cfg_root: str | None) -> None:
 
 
 def download(source: Source, root: Path) -> None:
-    """Fetch what is needed to make the first form complete; nothing where some form is there, as published."""
+    """Fetch what is needed to make the first form complete; nothing where some form is there, as published.
+
+    Raises:
+        UserError: a set that hyperrun does not fetch; what arrives cannot be used.
+    """
     if any(check(form, root).status == OK for form in source.forms):
         return
+    if source.by_hand:
+        raise UserError(f"hyperrun does not fetch {source.name} into {root}: {source.by_hand}")
     with progress_shown() as progress:
         for item in source.downloads:
             path = fetch(item, root, progress)

@@ -9,31 +9,54 @@ A data set of your own is a function from its config to an `ImageSet`, in a modu
         x, y, x_test, y_test = ...          # uint8 [N, C, H, W] and int64 [N]
         return make_set("rings", cfg, train=ImageSplit(x, y), test=ImageSplit(x_test, y_test), classes=["in", "out"])
 
-and a file `conf/data/rings.yaml` (`--config-dir`), for instance a copy of digits.yaml with `name: rings`.
+and a file `conf/data/rings.yaml` (`--config-dir`), for instance a copy of digits.yaml with `name: rings`. A text of
+your own that is more than a file (data=text reads those) is a function to a `TextSet`, registered by `register_text`:
+
+    @register_text("verses")
+    def verses(cfg):
+        vocabulary, (train, val, test) = number_characters([..., ..., ...])     # three texts
+        return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
+
+with a copy of pydocs.yaml.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
 
-from hyperrun.config import ImageData
-from hyperrun.data import cifar, digits, folder, mnist, svhn
+from hyperrun.config import ImageData, TextData
+from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, make_set
 from hyperrun.data.sources import Source, data_root
+from hyperrun.data.text import TextSet, make_text
+from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import choose
 
 __all__ = [
     "DATASETS",
     "SHAPES",
     "SOURCES",
+    "TEXT_DATASETS",
+    "VOCABULARY_SIZES",
     "FolderSplit",
     "ImageSet",
     "ImageSplit",
+    "TextSet",
+    "Vocabulary",
     "data_root",
     "load_images",
+    "load_text",
     "make_set",
+    "make_text",
+    "number_bytes",
+    "number_characters",
+    "number_words",
     "register_data",
+    "register_text",
+    "vocabulary_size",
 ]
 
 DATASETS: dict[str, Callable[[ImageData], ImageSet]] = {
@@ -47,12 +70,26 @@ DATASETS: dict[str, Callable[[ImageData], ImageSet]] = {
 }
 """Name -> function that reads the set. `register_data` adds to it."""
 
+TEXT_DATASETS: dict[str, Callable[[TextData], TextSet]] = {
+    "pydocs": text.load_pydocs,
+    "ptb_char": corpora.load_ptb_char,
+    "ptb": corpora.load_ptb,
+    "enwik8": corpora.load_enwik8,
+    "text8": corpora.load_text8,
+    "text": text.load_text_file,
+}
+"""Name -> function that reads the text. `register_text` adds to it."""
+
 SOURCES: dict[str, Callable[[], Source]] = {
     "mnist": mnist.mnist_source,
     "fashion_mnist": mnist.fashion_source,
     "cifar10": cifar.source10,
     "cifar100": cifar.source100,
     "svhn": svhn.source,
+    "ptb_char": corpora.ptb_char_source,
+    "ptb": corpora.ptb_source,
+    "enwik8": corpora.enwik8_source,
+    "text8": corpora.text8_source,
 }
 """Name -> where its files come from, for the sets that have to be fetched."""
 
@@ -66,11 +103,26 @@ SHAPES: dict[str, tuple[int, int, int]] = {
 }
 """Name -> (channels, image size, classes), so that parameters can be counted without reading the set."""
 
-ONLY_FEEDING = ("crop_padding", "flip", "cutout", "workers", "epochs")
+VOCABULARY_SIZES: dict[str, int] = {"ptb_char": 50, "ptb": 10_000, "enwik8": 205, "text8": 27}
+"""Name -> number of symbols of a published text, so that parameters can be counted without reading it."""
+
+ONLY_FEEDING = (
+    "crop_padding",
+    "flip",
+    "cutout",
+    "workers",
+    "epochs",
+    "sequence_length",
+    "eval_streams",
+    "eval_burn_in",
+)
 """Keys that do not change what is read, so that a sweep over them reads the set once."""
 KEPT = 2
 """Sets kept in memory for the next job of a sweep in this process."""
-_kept: dict[tuple[object, ...], ImageSet] = {}
+_kept: dict[tuple[object, ...], Any] = {}
+
+Cfg = TypeVar("Cfg", ImageData, TextData)
+Set = TypeVar("Set", ImageSet, TextSet)
 
 
 def register_data(name: str) -> Callable[[Callable[[ImageData], ImageSet]], Callable[[ImageData], ImageSet]]:
@@ -83,6 +135,16 @@ def register_data(name: str) -> Callable[[Callable[[ImageData], ImageSet]], Call
     return add
 
 
+def register_text(name: str) -> Callable[[Callable[[TextData], TextSet]], Callable[[TextData], TextSet]]:
+    """Return a decorator that adds a function to TEXT_DATASETS, so that `data.name=NAME` finds it."""
+
+    def add(function: Callable[[TextData], TextSet]) -> Callable[[TextData], TextSet]:
+        TEXT_DATASETS[name] = function
+        return function
+
+    return add
+
+
 def load_images(cfg: ImageData) -> ImageSet:
     """Read the data set cfg.name, or return it from memory where this process has just read it.
 
@@ -90,14 +152,40 @@ def load_images(cfg: ImageData) -> ImageSet:
         UserError: an unknown name; files that are missing, damaged or not the published ones; a val_size that leaves
             nothing to train on.
     """
-    choose("data set", cfg.name, DATASETS)
+    return _read_or_kept(DATASETS[choose("data set", cfg.name, DATASETS)], cfg)
+
+
+def load_text(cfg: TextData) -> TextSet:
+    """Read the text cfg.name, or return it from memory where this process has just read it.
+
+    Raises:
+        UserError: an unknown name; files that are missing, empty, in another encoding or not the published ones; a
+            unit or fractions that the set does not have; a text too short to be split.
+    """
+    return _read_or_kept(TEXT_DATASETS[choose("text", cfg.name, TEXT_DATASETS)], cfg)
+
+
+def vocabulary_size(cfg: TextData) -> int:
+    """Return how many symbols a text has; reads it only where that is not known beforehand."""
+    return VOCABULARY_SIZES.get(cfg.name) or load_text(cfg).vocabulary_size
+
+
+def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     where = data_root(cfg.root)  # $HYPERRUN_DATA may change between two calls
     settings = [(key, value) for key, value in asdict(cfg).items() if key not in ONLY_FEEDING]
-    key = (DATASETS[cfg.name], where, *settings)
+    key = (read, where, _state_of_file(cfg), *settings)
     found = _kept.pop(key, None)
     if found is None:
         while len(_kept) >= KEPT:  # before reading, so that there are never more than KEPT in memory
             del _kept[next(iter(_kept))]
-        found = DATASETS[cfg.name](cfg)
+        found = read(cfg)
     _kept[key] = found  # last in the dict: the one used most recently
     return found
+
+
+def _state_of_file(cfg: ImageData | TextData) -> tuple[int, int] | None:
+    """Return what changes when a text file of one's own is written anew; None for sets that are not such a file."""
+    if not isinstance(cfg, TextData) or cfg.path is None or not (path := Path(cfg.path).expanduser()).exists():
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

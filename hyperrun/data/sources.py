@@ -16,7 +16,7 @@ from pathlib import Path
 from hyperrun.errors import UserError
 
 OK, DIFFERS, UNCHECKABLE, MISSING = "ok", "differs", "not checkable", "missing"
-"""What can be said of a file: its md5 is the published one; is another; none is published; there is no file."""
+"""What can be said of a file: its checksum is the published one; is another; none is known; there is no file."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Form:
     folder: str
     """What to look for under the root: a folder or an archive."""
     files: dict[str, str | None]
-    """Path under the root -> published md5; None where there is none for that file."""
+    """Path under the root -> its checksum, md5 or sha256 (told apart by length); None where none is published."""
     pickled: bool = False
     """Reading it can run code, so that a checksum that differs is never accepted."""
 
@@ -55,7 +55,13 @@ class Source:
     forms: tuple[Form, ...]
     """In order of preference."""
     downloads: tuple[Download, ...]
-    """What makes the first form complete."""
+    """What makes the first form complete; empty where hyperrun does not fetch it."""
+    by_hand: str = ""
+    """Where hyperrun does not fetch it: what people do, as a clause that begins with a verb."""
+
+    def advice(self, command: str, *, again: bool = False) -> str:
+        """Return how to get the files: by typing `command`, or by hand."""
+        return self.by_hand or f"fetch it {'anew ' if again else ''}with {command}"
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,23 @@ def md5_of(path: Path) -> str:
     Raises:
         UserError: the file cannot be read.
     """
+    return digest_of(path, "md5")
+
+
+def algorithm(checksum: str) -> str:
+    """Return what a checksum in hexadecimal was made by: md5 or sha256."""
+    return {32: "md5", 64: "sha256"}[len(checksum)]
+
+
+def digest_of(path: Path, name: str) -> str:
+    """Return the md5 or sha256 of a file in hexadecimal.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+            return hashlib.file_digest(stream, lambda: hashlib.new(name, usedforsecurity=False)).hexdigest()
     except OSError as error:
         raise unreadable(path, error) from None
 
@@ -122,13 +142,13 @@ def unreadable(path: Path, error: Exception) -> UserError:
 def check(form: Form, root: Path, *, checksums: bool = True) -> FormState:
     """Look at every file of a form; with `checksums` false, a file that is there counts as not checkable."""
     state = FormState(form)
-    for name, md5 in form.files.items():
+    for name, checksum in form.files.items():
         path = root / name
         if not path.is_file():
             state.files.append(FileState(name, None, MISSING))
             continue
-        known = md5 if checksums else None
-        verdict = UNCHECKABLE if known is None else OK if md5_of(path) == known else DIFFERS
+        known = checksum if checksums else None
+        verdict = UNCHECKABLE if known is None else OK if digest_of(path, algorithm(known)) == known else DIFFERS
         state.files.append(FileState(name, path.stat().st_size, verdict))
     return state
 
@@ -170,22 +190,24 @@ def _missing(source: Source, root: Path, partial: list[FormState], command: str)
     started = [state for state in partial if state.found]
     if started:
         lacking = [file.path for file in started[0].files if file.size is None]
-        return f"{source.name} is incomplete in {root}: {', '.join(lacking)} missing; fetch it with {command}"
+        how = source.advice(command)
+        return f"{source.name} is incomplete in {root}: {', '.join(lacking)} missing; {how}"
     places = " or ".join(dict.fromkeys(form.folder for form in source.forms))
-    return f"{source.name} is not in {root} (looked for {places}): fetch it with {command}, or set data.root=DIR"
+    return f"{source.name} is not in {root} (looked for {places}): {source.advice(command)}, or set data.root=DIR"
 
 
 def _refused(source: Source, root: Path, complete: list[FormState], command: str) -> str:
     state = next((state for state in complete if not state.form.pickled), None)
     if state is None:
         return (
-            f"{_differing(complete[0], root)} is a pickle whose md5 is not the published one, and pickles can run "
+            f"{root / _differing(complete[0])} is a pickle whose md5 is not the published one, and pickles can run "
             f"code: it is not read, whatever data.verify says; fetch it anew with {command}"
         )
     if state.status == DIFFERS:
+        file = _differing(state)
         return (
-            f"{_differing(state, root)} is not the published file (its md5 differs): fetch it anew with {command}, "
-            "or accept it with data.verify=false"
+            f"{root / file} is not the published file (its {algorithm(state.form.files[file] or '')} differs): "
+            f"{source.advice(command, again=True)}, or accept it with data.verify=false"
         )
     archives = [form.folder for form in source.forms if len(form.files) == 1 and None not in form.files.values()]
     beside = f"put {archives[0]} beside it, " if archives else ""
@@ -195,5 +217,5 @@ def _refused(source: Source, root: Path, complete: list[FormState], command: str
     )
 
 
-def _differing(state: FormState, root: Path) -> Path:
-    return next(root / file.path for file in state.files if file.checksum == DIFFERS)
+def _differing(state: FormState) -> str:
+    return next(file.path for file in state.files if file.checksum == DIFFERS)

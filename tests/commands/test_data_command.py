@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import pickle
+import platform
 import re
 import sys
 import tarfile
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from hyperrun.commands import data as command
-from hyperrun.data import DATASETS, load_images
+from hyperrun.data import DATASETS, TEXT_DATASETS, corpora, load_images
 from hyperrun.errors import UserError
 
 
@@ -77,10 +78,15 @@ def md5(path) -> str:
 def test_without_a_name_the_sets_are_listed(run, tmp_path):
     status, out, _ = run()
     assert status == 0 and f"looking in {tmp_path / 'root'} ($HYPERRUN_DATA)" in out
-    assert [line.split()[0] for line in out.splitlines()[1:]] == list(DATASETS)
+    everything = [*DATASETS, *TEXT_DATASETS]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == everything
+    assert (
+        "ptb            missing     hyperrun data ptb\n" in out and "text           your own    data.path=FILE\n" in out
+    )
     status, out, _ = run("--json")
     sets = {row["name"]: row["status"] for row in json.loads(out)["sets"]}
-    assert status == 0 and sets["digits"] == "present" and sets["cifar10"] == "missing" and set(sets) == set(DATASETS)
+    assert status == 0 and sets["digits"] == "present" and sets["cifar10"] == "missing" and list(sets) == everything
+    assert sets["pydocs"] == "present" and sets["enwik8"] == "missing"
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "train_32x32.mat").write_bytes(b"x")
     assert "svhn           incomplete" in run()[1]
@@ -119,7 +125,7 @@ def test_download_fetches_verifies_unpacks_and_trains(run, cifar, tmp_path):
     assert sorted(os.listdir(tmp_path / "root")) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
     from hyperrun.config import ImageData
 
-    cfg = ImageData("images", "cifar10", None, True, 10, 0, 1, None, 0, False, 0, "auto", 0)
+    cfg = ImageData("images", "cifar10", None, True, 1, 10, 0, None, 0, False, 0, "auto", 0)
     data = load_images(cfg)
     assert data.verified and (len(data.train), len(data.val), len(data.test)) == (40, 10, 10)
     cifar.unlink()  # nothing is asked of the server where everything is there
@@ -173,6 +179,41 @@ def test_sets_that_need_no_files(run):
     assert run("digits", "--download")[0] == 0
 
 
+def test_texts_that_need_no_files(run):
+    note = f"comes with Python {platform.python_version()}: nothing to fetch"
+    assert run("pydocs", "--download") == (0, f"pydocs {note}\n", "")
+    assert json.loads(run("pydocs", "--json")[1]) == {"name": "pydocs", "status": "ok", "note": note}
+    with pytest.raises(UserError, match="^text is your own file: hyperrun train data=text data.path=FILE reads it"):
+        run("text")
+
+
+def test_a_text_that_people_get_themselves(run, tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    status, out, _ = run("ptb_char")
+    assert status == 1 and re.search(r"^  ptb/ptb\.char\.valid\.txt +missing$", out, re.M)
+    assert "  simple-examples/data/ptb.char.*.txt or ptb.char.*.txt would do as well\n" in out
+    assert re.search(
+        r"^incomplete; put ptb\.char\.train\.txt, .* simple-examples\.tgz there \(http.* LDC's\)$", out, re.M
+    )
+    with pytest.raises(
+        UserError, match=f"^hyperrun does not fetch text8 into {root}: unpack text8.zip there \\(M. Mah"
+    ):
+        run("text8", "--download")
+
+    monkeypatch.setattr(corpora, "ENWIK8", hashlib.sha256(b"some bytes").hexdigest())
+    root.mkdir()
+    (root / "enwik8").write_bytes(b"some bytes")
+    status, out, _ = run("enwik8", "--download")
+    assert status == 0 and "enwik8        10 B  checksum ok" in out
+    assert out.splitlines()[-1] == "complete, as published: hyperrun train data=enwik8"
+    assert f"enwik8         present     {root / 'enwik8'}\n" in run()[1]
+    (root / "enwik8").write_bytes(b"other bytes")
+    status, out, _ = run("enwik8")
+    assert status == 1 and "checksum differs" in out
+    assert "complete, but not as published; unpack enwik8.zip there" in out
+    assert json.loads(run("enwik8", "--json")[1])["status"] == "differs"
+
+
 def test_a_folder_of_pictures_is_counted(run, tmp_path):
     for path in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "test/dog/1.png"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +233,8 @@ def test_a_folder_of_pictures_is_counted(run, tmp_path):
         (["mnist", "--downlod"], r"^unknown argument '--downlod'; did you mean '--download'\?"),
         (["mnist", "--root"], r"^argument --root: expected one argument"),
         (["mnist", "svhn"], "^unknown argument 'svhn'"),
-        (["--download"], "^--download needs the name of a data set"),
+        (["--download"], r"^--download needs the name of a data set \(one of mnist, .*svhn\)$"),
+        (["ptb-char"], r"^unknown data set 'ptb-char'; did you mean 'ptb_char'\?"),
     ],
 )
 def test_typing_mistakes(run, argv, message):
@@ -207,3 +249,6 @@ def test_real_files(capsys):
     assert json.loads(capsys.readouterr().out)["status"] == "ok"
     assert command.main(["cifar10", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["form"] in ("binary", "python", "archive")
+    for name in ("ptb_char", "ptb", "enwik8"):
+        assert command.main([name]) == 0
+        assert f"complete, as published: hyperrun train data={name}" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hyperrun.data
-from hyperrun.config import ImageData
+from hyperrun.config import ImageData, TextData
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
 
 DEFAULTS: dict[str, Any] = {
@@ -27,6 +27,29 @@ DEFAULTS: dict[str, Any] = {
     "loader": "auto",
     "workers": 2,
 }
+
+
+TEXT_DEFAULTS: dict[str, Any] = {
+    "kind": "text",
+    "name": "text",
+    "root": None,
+    "verify": True,
+    "epochs": 1,
+    "path": None,
+    "unit": "char",
+    "encoding": "utf-8",
+    "val_fraction": 0.1,
+    "test_fraction": 0.1,
+    "sequence_length": 8,
+    "eval_streams": 4,
+    "eval_burn_in": 3,
+}
+
+
+@pytest.fixture
+def text_cfg() -> Callable[..., TextData]:
+    """Return a function from some keys of TextData to the whole."""
+    return lambda **keys: TextData(**{**TEXT_DEFAULTS, **keys})
 
 
 @pytest.fixture

@@ -114,3 +114,17 @@ def test_data_root_prefers_the_config_then_the_environment_then_the_cache(monkey
     assert data_root(None) == tmp_path / ".cache" / "hyperrun"
     monkeypatch.setattr("sys.platform", "darwin")
     assert data_root(None) == tmp_path / "Library" / "Caches" / "hyperrun"
+
+
+def test_a_set_that_is_fetched_by_hand_says_how(tmp_path):
+    sha256 = hashlib.sha256(b"a").hexdigest()
+    source = Source("book", (Form("text", "book", {"book": sha256}),), (), "put book there")
+    with pytest.raises(UserError, match=r"book is not in .* \(looked for book\): put book there, or set data.root=DIR"):
+        find(source, tmp_path, verify=True)
+    put(tmp_path, book="b")
+    assert check(source.forms[0], tmp_path).status == DIFFERS
+    with pytest.raises(UserError, match=r"\(its sha256 differs\): put book there, or accept it with data.verify=false"):
+        find(source, tmp_path, verify=True)
+    assert find(source, tmp_path, verify=False) == (source.forms[0], False)
+    put(tmp_path, book="a")
+    assert find(source, tmp_path, verify=True) == (source.forms[0], True)
