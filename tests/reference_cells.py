@@ -1,6 +1,6 @@
 """The cells of Ha et al. 2016 written down as printed: one example, one gate, one time step after the other.
 
-Slow on purpose. Weights come in the paper's orientation (W x, rows are outputs), by gate; `paper_weights` turns a
+Slow on purpose. Weights come in the paper's orientation (W x, rows are outputs), by gate; `by_gate` turns a
 layer's own tensors into that form.
 """
 
@@ -17,7 +17,8 @@ GATES = "igfo"
 
 def by_gate(weight: Tensor, units: int) -> dict[str, Tensor]:
     """Split [inputs, 4 * units] into the paper's W^y [units, inputs], or [4 * units] into b^y [units]."""
-    return {y: weight[..., n * units : (n + 1) * units].T for n, y in enumerate(GATES)}
+    parts = {y: weight[..., n * units : (n + 1) * units] for n, y in enumerate(GATES)}
+    return {y: part.T if part.ndim == 2 else part for y, part in parts.items()}
 
 
 def layer_norm(v: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
