@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
+from hyperrun.hypernets.dynamic_fast import Call, CellSpec, Pool, Weights, run_sequence
 from hyperrun.targets.recurrent import (
     LSTMLayer,
     RecurrentLM,
@@ -94,7 +95,7 @@ class HyperLSTM(nn.Module):
     def __init__(self, layer: LSTMLayer, cfg: DynamicHypernet) -> None:
         super().__init__()
         self.units, self.dropout, self.forget_bias = layer.units, layer.dropout, layer.forget_bias
-        self.z_from = cfg.z_from
+        self.z_from, self.fast, self.pool = cfg.z_from, cfg.fast == "auto", Pool()
         self.w_x, self.w_h, self.norm = layer.w_x, layer.w_h, layer.norm
         self.bias = nn.Parameter(torch.zeros(4 * layer.units)) if layer.bias is None else layer.bias
         self.hypernet = LSTMHypernet(len(layer.w_x), layer.units, layer.norm is not None, cfg)
@@ -119,12 +120,43 @@ class HyperLSTM(nn.Module):
         cell = self.hypernet.cell
         kept = draw_kept(x, self.units, self.dropout if self.training else 0.0)
         hyper_kept = draw_kept(x, cell.units, cell.dropout if self.training else 0.0)
+        if self.fast and worth_it(x):
+            return self.run_fast(x, state, kept, hyper_kept)
         outputs = []
         for t, x_t in enumerate(x.unbind()):
             masks = (None if kept is None else kept[t], None if hyper_kept is None else hyper_kept[t])
             state = self.step(x_t, state, *masks)
             outputs.append(state[0])
         return torch.stack(outputs), state
+
+    @torch.compiler.disable
+    def run_fast(
+        self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Do the same as the loop over `step` by dynamic_fast.py. The masks are those of all steps, [T, B, units]."""
+        cell, embed = self.hypernet.cell, self.hypernet.embed
+        norms, cell_norms = (() if n is None else n.tensors() for n in (self.norm, cell.norm))
+        weights = Weights(
+            self.w_x, self.w_h, self.bias, cell.w_x, cell.w_h, cell.bias, embed.w_z, embed.b_z, self.hypernet.w_d,
+            norms, cell_norms,
+        )  # fmt: skip
+        device = x.device.type
+        call = Call(
+            CellSpec(self.norm is not None, 0.0 if kept is None else self.dropout, self.forget_bias),
+            CellSpec(cell.norm is not None, 0.0 if hyper_kept is None else cell.dropout, cell.forget_bias),
+            self.z_from == "new",
+            kept,
+            hyper_kept,
+            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.w_h.dtype,
+            self.pool,
+            torch.is_grad_enabled() and any(p.requires_grad for p in (x, *state, *self.parameters())),
+        )
+        return run_sequence(call, x, state, weights)
+
+
+def worth_it(x: Tensor) -> bool:
+    """Whether x [T, B, I] is worth compiling for: not a prompt, and not one token at a time."""
+    return torch.is_grad_enabled() or x.shape[0] * x.shape[1] >= 512
 
 
 class RNNHypernet(nn.Module):
