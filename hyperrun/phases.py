@@ -83,7 +83,7 @@ def _by_inductor(function: Phase, args: Sequence[Tensor]) -> Phase:
         return ()  # a graph that returns nothing at all is refused
 
     with torch.no_grad(), torch.autocast(args[0].device.type, enabled=False):
-        pure = functionalize(without_result, remove="mutations_and_views")
+        pure = functionalize(without_result, remove="mutations")
         graph = make_fx(pure, select_decomp_table(), tracing_mode="fake")(*args)
         fakes: list[Any] = [node.meta["val"] for node in graph.graph.nodes if node.op == "placeholder"]
         with config.patch(size_asserts=False), tracing(TracingContext(fakes[0].fake_mode)):

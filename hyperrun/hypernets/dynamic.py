@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
-from hyperrun.hypernets.dynamic_fast import Call, CellSpec, Pool, Weights, run_sequence
+from hyperrun.hypernets.dynamic_fast import INLINE_Z, Call, CellSpec, Pool, Weights, run_sequence
 from hyperrun.targets.recurrent import (
     LSTMLayer,
     RecurrentLM,
@@ -111,7 +111,7 @@ class HyperLSTM(nn.Module):
         d_h, d_x, d_b = self.hypernet.scales(new_a if self.z_from == "new" else a)
         pre = d_h * (h @ self.w_h) + d_x * (x @ self.w_x) + d_b + self.bias
         norms = None if self.norm is None else self.norm.tensors()
-        h, c = lstm_update(pre, c, self.forget_bias, norms, kept, self.dropout)
+        h, c = lstm_update(pre.chunk(4, 1), c, self.forget_bias, norms, kept, self.dropout)
         return h, c, new_a, hyper_c
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -130,19 +130,17 @@ class HyperLSTM(nn.Module):
         return torch.stack(outputs), state
 
     @torch.compiler.disable
-    def run_fast(
-        self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None
-    ) -> tuple[Tensor, State]:
+    def run_fast(self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None) -> tuple[Tensor, State]:
         """Do the same as the loop over `step` by dynamic_fast.py. The masks are those of all steps, [T, B, units]."""
         cell, embed = self.hypernet.cell, self.hypernet.embed
-        norms, cell_norms = (() if n is None else n.tensors() for n in (self.norm, cell.norm))
+        norms, cell_norms = (() if n is None else tuple(n.parameters()) for n in (self.norm, cell.norm))
         weights = Weights(
             self.w_x, self.w_h, self.bias, cell.w_x, cell.w_h, cell.bias, embed.w_z, embed.b_z, self.hypernet.w_d,
             norms, cell_norms,
         )  # fmt: skip
-        device = x.device.type
+        device, inline = x.device.type, embed.z_dim <= INLINE_Z
         call = Call(
-            CellSpec(self.norm is not None, 0.0 if kept is None else self.dropout, self.forget_bias),
+            CellSpec(self.norm is not None, 0.0 if kept is None else self.dropout, self.forget_bias, inline),
             CellSpec(cell.norm is not None, 0.0 if hyper_kept is None else cell.dropout, cell.forget_bias),
             self.z_from == "new",
             kept,

@@ -10,6 +10,7 @@ tables 4 and 5 come out only so). The paper is followed in that all weights star
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -25,29 +26,34 @@ NORM_EPS = 1e-3
 
 
 def lstm_update(
-    pre: Tensor, c: Tensor, forget_bias: float, norms: tuple[Tensor, ...] | None, kept: Tensor | None, dropout: float
+    gates: Sequence[Tensor],
+    c: Tensor,
+    forget_bias: float,
+    norms: Sequence[Tensor] | None,
+    kept: Tensor | None,
+    dropout: float,
 ) -> tuple[Tensor, Tensor]:
     """Return (h, c) [B, H] after one step of an LSTM (eqs. 9 and 13).
 
-    pre: sums of the gates before any layer norm, [B, 4H] in the order i, g, f, o.
+    gates: sums of i, g, f, o before any layer norm, [B, H] each.
     c: the cell before the step [B, H]; its dtype is the dtype computed in.
-    norms: gain and shift of the gates [4H] and of the cell's output [H] (or one row for each example), or None.
+    norms: what LSTMNorm.tensors returns, [H] each (or [B, H], a row for each example), or None.
     kept: bool [B, H], which candidates tanh(g) are not dropped, or None.
     dropout: probability with which `kept` was drawn.
     """
-    gates = pre.to(c.dtype).view(len(c), 4, -1)
+    i, g, f, o = (gate.to(c.dtype) for gate in gates)
     if norms is not None:
-        gates = F.layer_norm(gates, gates.shape[-1:], eps=NORM_EPS)
-        gates = gates * norms[0].view(-1, *gates.shape[1:]) + norms[1].view(-1, *gates.shape[1:])
-    i, g, f, o = gates.unbind(1)
+        i, g, f, o = (normalize(gate, norms[n], norms[4 + n]) for n, gate in enumerate((i, g, f, o)))
     candidate = torch.tanh(g)
     if kept is not None:
         candidate = candidate * kept / (1 - dropout)
     c = torch.sigmoid(f + forget_bias) * c + torch.sigmoid(i) * candidate
-    shown = c  # the cell itself is carried un-normalized
-    if norms is not None:
-        shown = F.layer_norm(c, c.shape[-1:], eps=NORM_EPS) * norms[2] + norms[3]
+    shown = c if norms is None else normalize(c, norms[8], norms[9])  # the cell itself is carried un-normalized
     return torch.sigmoid(o) * torch.tanh(shown), c
+
+
+def normalize(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * gain + shift
 
 
 def draw_kept(x: Tensor, units: int, dropout: float) -> Tensor | None:
@@ -65,8 +71,9 @@ class LSTMNorm(nn.Module):
         self.cell_gain = nn.Parameter(torch.ones(units))
         self.cell_shift = nn.Parameter(torch.zeros(units))
 
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.gate_gain, self.gate_shift, self.cell_gain, self.cell_shift
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return gains of i, g, f, o; shifts of i, g, f, o; gain and shift of the cell's output, [H] each."""
+        return *self.gate_gain.chunk(4), *self.gate_shift.chunk(4), self.cell_gain, self.cell_shift
 
 
 class LSTMLayer(nn.Module):
@@ -95,7 +102,7 @@ class LSTMLayer(nn.Module):
         pre = from_x + h @ self.w_h
         if self.bias is not None:
             pre = pre + self.bias
-        return lstm_update(pre, c, self.forget_bias, self.norms(), kept, self.dropout)
+        return lstm_update(pre.chunk(4, 1), c, self.forget_bias, self.norms(), kept, self.dropout)
 
     def norms(self) -> tuple[Tensor, ...] | None:
         return None if self.norm is None else self.norm.tensors()
