@@ -25,7 +25,8 @@ MAX_COMPILED = 64
 """Phases compiled in one process, over all shapes; after that new shapes run operator by operator."""
 
 _compiled: dict[Hashable, Phase] = {}
-_given_up: list[str] = []
+_failed: list[str] = []
+_said: set[str] = set()
 
 
 def compiled(phase: Callable[..., None], spec: Hashable, args: Sequence[Tensor]) -> Phase:
@@ -36,38 +37,34 @@ def compiled(phase: Callable[..., None], spec: Hashable, args: Sequence[Tensor])
     """
     layout = tuple((a.shape, a.stride(), a.dtype, a.device) for a in args)
     key = (phase, spec, layout, torch.get_num_threads())
-    if key not in _compiled:
-        _compiled[key] = _compile(phase, spec, args)
-    return _compiled[key]
+    if key in _compiled:
+        return _compiled[key]
+
+    def eager(*tensors: Tensor) -> None:
+        phase(spec, *tensors)
+
+    reason = why_not_compiled()
+    if reason is None and len(_compiled) >= MAX_COMPILED:
+        reason = f"{MAX_COMPILED} phases are compiled already"
+    if reason is None:
+        try:
+            _compiled[key] = _by_inductor(eager, args)
+            return _compiled[key]
+        except Exception as error:  # private interfaces and a C++ compiler: anything may be wrong, and eager is right
+            lines = str(error).strip().splitlines() or [""]
+            reason = f"{type(error).__name__}: {lines[0]}"
+            _failed.append(reason)
+    if reason not in _said:
+        _said.add(reason)
+        log.warning("recurrent steps run operator by operator, several times slower: %s", reason)
+    return eager
 
 
 def why_not_compiled() -> str | None:
     """Return the reason for which phases run operator by operator, or None."""
-    return _given_up[0] if _given_up else None
-
-
-def _compile(phase: Callable[..., None], spec: Hashable, args: Sequence[Tensor]) -> Phase:
-    def eager(*tensors: Tensor) -> None:
-        phase(spec, *tensors)
-
     if os.environ.get("HYPERRUN_COMPILE_PHASES") == "0":
-        return _give_up(eager, "HYPERRUN_COMPILE_PHASES=0")
-    if _given_up:
-        return eager
-    if len(_compiled) >= MAX_COMPILED:
-        return _give_up(eager, f"{MAX_COMPILED} shapes are compiled already")
-    try:
-        return _by_inductor(eager, args)
-    except Exception as error:  # private interfaces and a C++ compiler: anything may be wrong, and eager is right
-        lines = str(error).strip().splitlines() or [""]
-        return _give_up(eager, f"{type(error).__name__}: {lines[0]}")
-
-
-def _give_up(eager: Phase, reason: str) -> Phase:
-    if not _given_up:
-        log.warning("recurrent steps run operator by operator, several times slower: %s", reason)
-        _given_up.append(reason)
-    return eager
+        return "HYPERRUN_COMPILE_PHASES=0"
+    return _failed[0] if _failed else None
 
 
 def _by_inductor(function: Phase, args: Sequence[Tensor]) -> Phase:

@@ -121,7 +121,7 @@ class HyperLSTM(nn.Module):
         kept = draw_kept(x, self.units, self.dropout if self.training else 0.0)
         hyper_kept = draw_kept(x, cell.units, cell.dropout if self.training else 0.0)
         if self.fast and worth_it(x):
-            return self.run_fast(x, state, kept, hyper_kept)
+            return self.run_fast(x, state, kept, hyper_kept)  # pyright: ignore
         outputs = []
         for t, x_t in enumerate(x.unbind()):
             masks = (None if kept is None else kept[t], None if hyper_kept is None else hyper_kept[t])

@@ -94,10 +94,7 @@ class Arguments:
 
 
 def hyper_forward(spec: CellSpec, *tensors: Tensor) -> None:
-    """h, x, a part of the gates, bias if no layer norm [4 each]; c, norms, mask; written: a, c, sum of the parts [4].
-
-    The last may be the first.
-    """
+    """h, x, a part of the gates, bias if no norm [4 each]; c, norms, mask; written: a, c. h's part becomes the sum."""
     args = Arguments(spec, tensors)
     parts, from_x, from_a = args.take(4), args.take(4), args.take(4)
     bias = args.take(0 if spec.norm else 4)
@@ -111,7 +108,7 @@ def hyper_forward(spec: CellSpec, *tensors: Tensor) -> None:
 
 
 def hyper_backward(spec: CellSpec, *tensors: Tensor) -> None:
-    """Sums of the gates' parts, bias if no layer norm [4 each]; c, norms, mask; gradients of a and c; from_a's [4]; sums.
+    """Sums of the gates' parts, bias if no norm [4 each]; c, norms, mask; gradients of a, c; from_a's [4]; sums.
 
     The gradients of the first replace them, that of c replaces that of the new c, and the first are written to from_a's
     too. The norms' gradients are added to the sums, [B, ...] each.
@@ -127,7 +124,7 @@ def hyper_backward(spec: CellSpec, *tensors: Tensor) -> None:
     gates = (
         [t.to(c.dtype) for t in totals] if spec.norm else [t.to(c.dtype) + b for t, b in zip(totals, bias, strict=True)]
     )
-    _, pull = torch.func.vjp(function, c, *gates, *expand_rows(norms, len(c)))
+    pull: Any = torch.func.vjp(function, c, *gates, *expand_rows(norms, len(c)))[1]
     d_c, *rest = pull((da, dc))
     write(totals, rest[:4])
     write(d_from_a, rest[:4])
@@ -185,7 +182,7 @@ def main_backward(spec: CellSpec, *tensors: Tensor) -> None:
         return main_update(spec, t[:4], t[4:8], t[8:20], c, bias, t[20:], kept)
 
     primals = (c, *(t.to(c.dtype) for t in (*hp, *xp)), *d, *expand_rows(norms, len(c)))
-    _, pull = torch.func.vjp(function, *primals)
+    pull: Any = torch.func.vjp(function, *primals)[1]
     d_c, *rest = pull((dh_out.to(c.dtype) + dh_next.to(c.dtype), dc))
     write(hp, rest[:4])
     write(xp, rest[4:8])
@@ -312,13 +309,10 @@ class Pool:
     def take(self, w: Weights, x: Tensor, product: torch.dtype, new: bool) -> Workspace:
         kept, self.free = self.free, None
         key = (x.shape, x.device, w.w_h.dtype, product)
-        if kept is None or kept[0] != key:
-            kept = (key, Workspace(w, x, product, new, keep=True))
-        kept[1].key = key
-        return kept[1]
+        return kept[1] if kept is not None and kept[0] == key else Workspace(w, x, product, new, keep=True)
 
-    def give(self, workspace: Workspace) -> None:
-        self.free = (workspace.key, workspace)
+    def give(self, workspace: Workspace, x: Tensor, w: Weights, product: torch.dtype) -> None:
+        self.free = ((x.shape, x.device, w.w_h.dtype, product), workspace)
 
     def __deepcopy__(self, memo: Any) -> Pool:
         return Pool()
@@ -355,7 +349,7 @@ def run_sequence(call: Call, x: Tensor, state: tuple[Tensor, ...], w: Weights) -
 
 def unpack(call: Call, flat: tuple[Any, ...]) -> Weights:
     norms = flat[9:]
-    return Weights(*flat[:9], norms[:4] if call.main.norm else (), norms[4:] if call.main.norm else ())
+    return Weights(*flat[:9], norms=norms[:4], cell_norms=norms[4:])
 
 
 class HyperLSTMSequence(torch.autograd.Function):
@@ -378,22 +372,21 @@ class HyperLSTMSequence(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, d_out: Tensor, *d_last: Tensor) -> tuple[Any, ...]:
-        call, ws = ctx.call, ctx.workspace
-        if ws is None:
-            raise RuntimeError(
-                "this HyperLSTM's forward pass was differentiated before: its blocks are overwritten by backward. "
-                "For retain_graph=True use hypernet.fast=never"
-            )
-        ctx.workspace = None
-        x, out, h, _, _, _, *flat = ctx.saved_tensors
-        w = unpack(call, tuple(flat))
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        d_out, *d_last = gradients
+        call, ws, ctx.workspace = ctx.call, ctx.workspace, None
+        x, out, *tensors = ctx.saved_tensors
+        h, *state = tensors[:4]
+        w = unpack(call, tuple(tensors[4:]))
         with torch.autocast(x.device.type, enabled=False):
-            d_state = backward_loop(call, ws, w, d_out.to(call.product), d_last)
+            if ws is None:  # a second backward pass (retain_graph): the first has overwritten the blocks
+                ws = Workspace(w, x, call.product, call.new, keep=True)
+                forward_loop(call, ws, w, x.to(call.product), h.to(call.product), tuple(state))
+            d_state = backward_loop(call, ws, w, d_out.to(call.product), tuple(d_last))
             previous = torch.cat([h.to(call.product)[None], out[:-1]])
             d_x, *d_weights = weight_gradients(call, ws, w, x, previous, ctx.needs_input_grad[1])
             norms = [s.sum(0) for s in (*d_state.norm_sums, *d_state.cell_norm_sums)]
-        call.pool.give(ws)
+        call.pool.give(ws, x, w, call.product)
         grads = [*d_weights[:2], d_state.bias, *d_weights[2:], d_state.w_d, *norms]
         return None, d_x, *d_state.state, *grads
 
@@ -479,7 +472,7 @@ def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: 
     Afterwards ws.sums and ws.from_x hold their own gradients, ws.d_from_a those of ws.from_a.
     """
     length, batch, units = d_out.shape
-    wide, narrow = ws.wide, ws.narrow
+    narrow = ws.narrow
     weight_t, a_weight_t, w_d_t = ws.weight.t(), ws.a_weight.t(), w.w_d.mT
     dh = torch.zeros(batch, units, dtype=call.product, device=d_out.device)
     dc, da, hyper_dc = d_last[0].clone(), d_last[1].clone(), d_last[2].clone()
