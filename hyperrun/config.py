@@ -88,6 +88,43 @@ class TorchvisionTarget(TargetConfig):
     """Adapt the first layers to images of 8 to 64 pixels: stride 1 in the first convolution, no pooling after it."""
 
 
+@dataclass
+class RecurrentTarget(TargetConfig):
+    """A language model: tokens, recurrent layers, a linear output layer (Ha et al. sections 4.3, 4.4 and A.3)."""
+
+    cell: str
+    """rnn, lstm or lnlstm (an LSTM with layer norm on each gate and on the cell's output, and so without gate bias)."""
+    hidden_size: int
+    """Nh: units in each layer."""
+    layers: int
+    """Recurrent layers, one on top of the other."""
+    embedding: int | None
+    """Size of a learned embedding of the tokens; null feeds them one-hot, as in the paper."""
+    tied: bool
+    """Use the embedding's matrix as the output layer's; needs embedding = hidden_size."""
+    dropout_in: float
+    """Probability of dropping each number that enters the first layer."""
+    dropout_out: float
+    """Probability of dropping each number that leaves the last layer."""
+    recurrent_dropout: float
+    """Probability of dropping each candidate tanh(g), a fresh mask at each step (Semeniuta et al. 2016); LSTMs only."""
+    forget_bias: float
+    """Added to the forget gate inside its sigmoid, after any layer norm; LSTMs only."""
+
+    def __post_init__(self) -> None:
+        choose("target.cell", self.cell, ["rnn", "lstm", "lnlstm"])
+        check_positive("hidden_size", self.hidden_size)
+        check_positive("layers", self.layers)
+        if self.embedding is not None:
+            check_positive("embedding", self.embedding)
+        if self.tied and self.embedding != self.hidden_size:
+            raise ValueError(f"tied needs embedding = hidden_size = {self.hidden_size}, not {self.embedding}")
+        for name in ("dropout_in", "dropout_out", "recurrent_dropout"):
+            check_probability(name, getattr(self, name))
+        if self.cell == "rnn" and self.recurrent_dropout:
+            raise ValueError("recurrent_dropout acts on the candidate of an LSTM; with cell=rnn it must be 0")
+
+
 # ---------------------------------------------------------------- hypernets
 
 
@@ -139,6 +176,39 @@ class StaticHypernet(SelectingHypernet):
         if len(self.tile) != 2 or min(self.tile) < 1:
             raise ValueError("tile must be two positive numbers, [input channels, output channels]")
         choose("hypernet.init", self.init, ["variance_matched", "hyperfan", "ha2016"])
+
+
+@dataclass
+class DynamicHypernet(HypernetConfig):
+    """A small recurrent network beside each recurrent layer, which changes its weights at every step (section 3.2)."""
+
+    hyper_size: int
+    """Units in the hyper cell."""
+    z_dim: int
+    """Nz: numbers in each embedding that the hyper cell emits; a HyperLSTM has 12 of them, one per matrix and gate."""
+    form: str
+    """scaled (embeddings scale the rows of one matrix, eqs. 7 and 8) or full (whole matrices are mixed, eqs. 4 to 6: Nz
+    times the memory; cell=rnn only)."""
+    z_from: str
+    """Which state of the hyper cell makes the embeddings: new (the author's code) or previous (eqs. 6 and 11)."""
+    init: str
+    """symmetry_broken, or paper: the printed constants, with which all columns of the scaling path stay equal for ever,
+    so that it has rank 1 whatever z_dim is. Both start with every scale at 0.1."""
+    recurrent_dropout: float
+    """Recurrent dropout of the hyper cell; the paper has it only in its largest model."""
+    forget_bias: float
+    """Added to the hyper cell's forget gate inside its sigmoid; LSTMs only."""
+    fast: str
+    """auto (the whole sequence in one hand-differentiated function where that is supported) or never (step by step)."""
+
+    def __post_init__(self) -> None:
+        check_positive("hyper_size", self.hyper_size)
+        check_positive("z_dim", self.z_dim)
+        choose("hypernet.form", self.form, ["scaled", "full"])
+        choose("hypernet.z_from", self.z_from, ["new", "previous"])
+        choose("hypernet.init", self.init, ["symmetry_broken", "paper"])
+        choose("hypernet.fast", self.fast, ["auto", "never"])
+        check_probability("recurrent_dropout", self.recurrent_dropout)
 
 
 # ---------------------------------------------------------------- data
@@ -493,8 +563,13 @@ class Config:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "target": {"cnn": CNNTarget, "wide_resnet": WideResNetTarget, "torchvision": TorchvisionTarget},
-    "hypernet": {"none": NoHypernet, "static": StaticHypernet},
+    "target": {
+        "cnn": CNNTarget,
+        "wide_resnet": WideResNetTarget,
+        "torchvision": TorchvisionTarget,
+        "recurrent": RecurrentTarget,
+    },
+    "hypernet": {"none": NoHypernet, "static": StaticHypernet, "dynamic": DynamicHypernet},
     "data": {"images": ImageData, "text": TextData},
     "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig, "muon": MuonConfig},
     "schedule": {

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 
 from hyperrun.errors import UserError, nearest
+from hyperrun.hypernets.dynamic import DynamicModel
 
 
 def select_parameters(
@@ -107,6 +108,7 @@ class HyperModel(nn.Module):
         for name in self.names:
             owner, _, leaf = name.rpartition(".")
             target.get_submodule(owner).register_parameter(leaf, None)
+        self.free_count = sum(p.numel() for p in target.parameters())
         self.target = target
         self.hypernet = hypernet
         self._kept: tuple[tuple[Any, ...], dict[str, Tensor]] | None = None
@@ -140,9 +142,8 @@ class HyperModel(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count the parameters of a HyperModel, or of a plain network (all free)."""
+    """Count the parameters of a HyperModel, of a DynamicModel, or of a plain network (all free)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if not isinstance(model, HyperModel):
+    if not isinstance(model, HyperModel | DynamicModel):
         return ParameterCounts(trainable, generated=0, free=trainable)
-    free = sum(p.numel() for p in model.target.parameters())
-    return ParameterCounts(trainable, model.generated_count, free)
+    return ParameterCounts(trainable, model.generated_count, model.free_count)

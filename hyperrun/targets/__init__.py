@@ -9,6 +9,7 @@ from torch import nn
 
 from hyperrun.config import TargetConfig, register_choice
 from hyperrun.targets.cnn import build_cnn
+from hyperrun.targets.recurrent import build_recurrent
 from hyperrun.targets.torchvision_models import build_torchvision
 from hyperrun.targets.wide_resnet import build_wide_resnet
 
@@ -16,8 +17,11 @@ TARGETS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "cnn": build_cnn,
     "wide_resnet": build_wide_resnet,
     "torchvision": build_torchvision,
+    "recurrent": build_recurrent,
 }
-"""kind -> function of (config, in_channels, num_classes, image_size) that returns logits [B, num_classes]."""
+"""kind -> function of (config, in_channels, num_classes, image_size) that returns logits [B, num_classes].
+
+recurrent reads num_classes as the size of the vocabulary and returns (logits [B, T, num_classes], state)."""
 
 
 def build_target(cfg: TargetConfig, in_channels: int, num_classes: int, image_size: int) -> nn.Module:

@@ -1,0 +1,555 @@
+"""A HyperLSTM over a whole sequence as one autograd function, with back-propagation through time written by hand.
+
+The same mathematics as HyperLSTM.step (dynamic.py), arranged for speed:
+
+- x_t W for all steps is one product before the loop; h is multiplied once a step, by [W_h | hyper cell's W for h], and
+  a once, by [hyper cell's W_h | W_z]: small products cost their call more than their arithmetic;
+- between these two products stand two pointwise phases (phases.py), which write into blocks made beforehand; the second
+  makes the scaling vectors on the way where Nz is small;
+- backward needs of each step only its sums before the scaling, c and a: it makes the rest again from them, and puts
+  the gradients of these sums in their place, so that each weight's gradient is one product after the loop. Only the
+  scaling weights, whose gradients are as large as the step's widest block, are summed up every few steps;
+- the blocks (about 9 numbers for each unit, step and example) are kept from one training step to the next.
+
+The derivative of a phase is torch.func.vjp of the phase itself, compiled as one; only the loop's is by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyperrun.phases import compiled
+from hyperrun.targets.recurrent import lstm_update
+
+CHUNK_BYTES = 8 * 2**20
+"""Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
+cache."""
+
+
+INLINE_Z = 8
+"""Largest Nz for which the main phases make the scaling vectors from z themselves; above it a product does."""
+
+
+class CellSpec(NamedTuple):
+    """What a pointwise phase depends on besides tensors."""
+
+    norm: bool
+    dropout: float
+    forget_bias: float
+    inline: bool = False
+    """The main cell's phases get (z, w_d) in place of d."""
+
+
+class Weights(NamedTuple):
+    """Parameters of a HyperLSTM, in the order in which the function takes them. H units, N hyper units, I inputs."""
+
+    w_x: Tensor
+    """[I, 4H]"""
+    w_h: Tensor
+    """[H, 4H]"""
+    bias: Tensor
+    """b_0 [4H]"""
+    cell_w_x: Tensor
+    """[H + I, 4N]"""
+    cell_w_h: Tensor
+    """[N, 4N]"""
+    cell_bias: Tensor | None
+    """[4N]"""
+    w_z: Tensor
+    """[N, 12 Nz]"""
+    b_z: Tensor
+    """[8 Nz]"""
+    w_d: Tensor
+    """[12, Nz, H]"""
+    norms: tuple[Tensor, ...]
+    """Of the main cell: four, as in lstm_update, or none."""
+    cell_norms: tuple[Tensor, ...]
+    """Of the hyper cell."""
+
+
+# ---------------------------------------------------------------- phases
+#
+# Their arguments are gate by gate: a phase that took whole blocks apart would have to put its gradients together again.
+
+
+class Arguments:
+    """Takes a phase's arguments from the front."""
+
+    def __init__(self, spec: CellSpec, tensors: tuple[Tensor, ...]) -> None:
+        self.spec, self.tensors = spec, tensors
+
+    def take(self, count: int) -> tuple[Tensor, ...]:
+        taken, self.tensors = self.tensors[:count], self.tensors[count:]
+        return taken
+
+    def take_norms(self) -> tuple[Tensor, ...]:
+        return self.take(10 if self.spec.norm else 0)
+
+    def take_kept(self) -> Tensor | None:
+        return self.take(1)[0] if self.spec.dropout else None
+
+
+def hyper_forward(spec: CellSpec, *tensors: Tensor) -> None:
+    """h, x, a part of the gates, bias if no norm [4 each]; c, norms, mask; written: a, c. h's part becomes the sum."""
+    args = Arguments(spec, tensors)
+    parts, from_x, from_a = args.take(4), args.take(4), args.take(4)
+    bias = args.take(0 if spec.norm else 4)
+    (c,), norms, kept = args.take(1), args.take_norms(), args.take_kept()
+    a_out, c_out = args.take(2)
+    totals = [(h.to(c.dtype) + x + a).to(h.dtype) for h, x, a in zip(parts, from_x, from_a, strict=True)]
+    gates = totals if spec.norm else [total.to(c.dtype) + b for total, b in zip(totals, bias, strict=True)]
+    a, new_c = lstm_update(gates, c, spec.forget_bias, norms or None, kept, spec.dropout)
+    write(parts, totals)
+    write((a_out, c_out), (a, new_c))
+
+
+def hyper_backward(spec: CellSpec, *tensors: Tensor) -> None:
+    """Sums of the gates' parts, bias if no norm [4 each]; c, norms, mask; gradients of a, c; from_a's [4]; sums.
+
+    The gradients of the first replace them, that of c replaces that of the new c, and the first are written to from_a's
+    too. The norms' gradients are added to the sums, [B, ...] each.
+    """
+    args = Arguments(spec, tensors)
+    totals, bias = args.take(4), args.take(0 if spec.norm else 4)
+    (c,), norms, kept = args.take(1), args.take_norms(), args.take_kept()
+    (da, dc), d_from_a, sums = args.take(2), args.take(4), args.take_norms()
+
+    def function(c: Tensor, *tensors: Tensor) -> Any:
+        return lstm_update(tensors[:4], c, spec.forget_bias, tensors[4:] or None, kept, spec.dropout)
+
+    gates = (
+        [t.to(c.dtype) for t in totals] if spec.norm else [t.to(c.dtype) + b for t, b in zip(totals, bias, strict=True)]
+    )
+    pull: Any = torch.func.vjp(function, c, *gates, *expand_rows(norms, len(c)))[1]
+    d_c, *rest = pull((da, dc))
+    write(totals, rest[:4])
+    write(d_from_a, rest[:4])
+    write((dc,), (d_c,))
+    add(sums, rest[4:])
+
+
+def main_update(
+    spec: CellSpec,
+    hp: Sequence[Tensor],
+    xp: Sequence[Tensor],
+    d: Sequence[Tensor],
+    c: Tensor,
+    bias: Sequence[Tensor],
+    norms: Sequence[Tensor],
+    kept: Tensor | None,
+) -> Any:
+    """Return (h, c) [B, H]. hp, xp: h W_h and x W_x by gate; d: the twelve scaling vectors; all [B, H] each."""
+    gates = [d[n] * hp[n] + d[4 + n] * xp[n] + d[8 + n] + bias[n] for n in range(4)]
+    return lstm_update(gates, c, spec.forget_bias, norms or None, kept, spec.dropout)
+
+
+def take_scales(args: Arguments) -> Sequence[Tensor]:
+    """Return the twelve d [B, H]: as given, or from z [B, 12 Nz] and w_d [12, Nz, H] by arithmetic that fuses."""
+    if not args.spec.inline:
+        return args.take(12)
+    z, w_d = args.take(2)
+    paths, z_dim, _ = w_d.shape
+    return [
+        sum((z[:, n * z_dim + k, None] * w_d[n, k] for k in range(1, z_dim)), z[:, n * z_dim, None] * w_d[n, 0])
+        for n in range(paths)
+    ]
+
+
+def main_forward(spec: CellSpec, *tensors: Tensor) -> None:
+    """h and x part of the gates [4 each], c, scales, bias [4], norms, mask; written: h, c."""
+    args = Arguments(spec, tensors)
+    hp, xp, (c,) = args.take(4), args.take(4), args.take(1)
+    d, bias, norms, kept = take_scales(args), args.take(4), args.take_norms(), args.take_kept()
+    hp, xp = [t.to(c.dtype) for t in hp], [t.to(c.dtype) for t in xp]
+    write(args.take(2), main_update(spec, hp, xp, d, c, bias, norms, kept))
+
+
+def main_backward(spec: CellSpec, *tensors: Tensor) -> None:
+    """As main_forward up to the mask; gradient of h (two parts) and of the new c, room for the scales' [12]; sums.
+
+    The gradients of the gates' parts replace them, that of c replaces that of the new c.
+    """
+    args = Arguments(spec, tensors)
+    hp, xp, (c,) = args.take(4), args.take(4), args.take(1)
+    d, bias, norms, kept = take_scales(args), args.take(4), args.take_norms(), args.take_kept()
+    (dh_out, dh_next, dc), dd, sums = args.take(3), args.take(12), args.take_norms()
+
+    def function(c: Tensor, *t: Tensor) -> Any:
+        return main_update(spec, t[:4], t[4:8], t[8:20], c, bias, t[20:], kept)
+
+    primals = (c, *(t.to(c.dtype) for t in (*hp, *xp)), *d, *expand_rows(norms, len(c)))
+    pull: Any = torch.func.vjp(function, *primals)[1]
+    d_c, *rest = pull((dh_out.to(c.dtype) + dh_next.to(c.dtype), dc))
+    write(hp, rest[:4])
+    write(xp, rest[4:8])
+    write(dd, rest[8:20])
+    write((dc,), (d_c,))
+    add(sums, rest[20:])
+
+
+def expand_rows(norms: Sequence[Tensor], batch: int) -> list[Tensor]:
+    """Give each example a row of its own, so that the derivative needs no sum over the batch within the phase."""
+    return [n.expand(batch, -1) for n in norms]
+
+
+def write(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for place, value in zip(to, values, strict=True):
+        place.copy_(value)
+
+
+def add(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for place, value in zip(to, values, strict=True):
+        place.add_(value)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+class Step(NamedTuple):
+    """Views of the blocks for one step, made once: making them costs as much as a small product."""
+
+    sums: Tensor
+    """h times the wide weight [B, 4H + 4N]; later its gradient."""
+    main: tuple[Tensor, ...]
+    """First arguments of the main phases: h part by gate, x part by gate, c."""
+    hyper: tuple[Tensor, ...]
+    """h part of the hyper cell by gate."""
+    hyper_rest: tuple[Tensor, ...]
+    """Its x part and its a part by gate."""
+    hyper_c: Tensor
+    z: Tensor
+    """[B, 12 Nz], within the row of from_a that this step reads it from."""
+    a_next: Tensor
+    from_a_next: Tensor
+    c_next: Tensor
+    hyper_c_next: Tensor
+    d_from_a: tuple[Tensor, ...]
+    """Gradient of the a part by gate, and whole; empty where nothing is kept."""
+    d_z: Tensor | None
+    """[B, 12, Nz]"""
+    dd: tuple[Tensor, ...]
+    """Gradients of the twelve scaling vectors, [B, H] each."""
+
+
+class Workspace:
+    """The blocks of one forward pass and its backward pass.
+
+    H units, N hyper units; `wide` = 4H, `narrow` = 4N. With keep=False nothing is kept for backward: all steps write to
+    block 0, and the states to 0 and 1 in turn.
+    """
+
+    def __init__(self, w: Weights, x: Tensor, product: torch.dtype, new: bool, keep: bool) -> None:
+        length, batch, _ = x.shape
+        hyper, units = len(w.cell_w_h), len(w.w_h)
+        paths, z_dim, _ = w.w_d.shape
+        steps, states = (length, length + 1) if keep else (1, 2)
+
+        def block(*shape: int, dtype: torch.dtype = w.w_h.dtype) -> Tensor:
+            return torch.empty(shape, dtype=dtype, device=x.device)
+
+        self.wide, self.narrow = 4 * units, 4 * hyper
+        self.weight = block(units, self.wide + self.narrow, dtype=product)
+        self.a_weight = block(hyper, self.narrow + paths * z_dim)
+        self.sums = block(steps, batch, self.wide + self.narrow, dtype=product)
+        self.from_x = block(length, batch, self.wide, dtype=product)
+        self.hyper_from_x = block(length, batch, self.narrow, dtype=product)
+        self.c = block(states, batch, units)
+        self.a = block(states, batch, hyper)
+        self.hyper_c = block(states, batch, hyper)
+        self.from_a = block(states, batch, self.a_weight.shape[1])
+        self.d = block(paths, batch, units)
+        self.chunk = max(1, min(steps, CHUNK_BYTES // (self.d.numel() * self.d.element_size())))
+        self.dd = block(paths, self.chunk if keep else 0, batch, units)
+        self.d_from_a = block(states if keep else 0, batch, self.a_weight.shape[1])
+        self.ahead = 1 if new else 0
+        """z of step t comes from a after it, or before it."""
+        self.steps = [self.step(t, keep) for t in range(length)]
+
+    def step(self, t: int, keep: bool) -> Step:
+        k, before, after = (t, t, t + 1) if keep else (0, t % 2, (t + 1) % 2)
+        source = after if self.ahead else before
+        sums, from_a = self.sums[k], self.from_a[before, :, : self.narrow]
+        d_from_a, d_z, dd = (), None, ()
+        if keep:
+            row = self.d_from_a[before]
+            d_from_a = (*row[:, : self.narrow].chunk(4, 1), row)
+            d_z = self.d_from_a[source, :, self.narrow :].view(len(row), len(self.d), -1)
+            dd = self.dd[:, t % self.chunk].unbind()
+        return Step(
+            sums,
+            (*sums[:, : self.wide].chunk(4, 1), *self.from_x[t].chunk(4, 1), self.c[before]),
+            sums[:, self.wide :].chunk(4, 1),
+            (*self.hyper_from_x[t].chunk(4, 1), *from_a.chunk(4, 1)),
+            self.hyper_c[before],
+            self.from_a[source, :, self.narrow :],
+            self.a[after],
+            self.from_a[after],
+            self.c[after],
+            self.hyper_c[after],
+            d_from_a,
+            d_z,
+            dd,
+        )
+
+
+class Pool:
+    """Keeps the workspace of the last training step, so that the next need not ask the system for its memory.
+
+    A workspace belongs to one forward pass from `take` to `give`, which backward calls: two passes that live at once
+    have two, and one whose backward never comes is freed with it.
+    """
+
+    def __init__(self) -> None:
+        self.free: tuple[Any, Workspace] | None = None
+
+    def take(self, w: Weights, x: Tensor, product: torch.dtype, new: bool) -> Workspace:
+        kept, self.free = self.free, None
+        key = (x.shape, x.device, w.w_h.dtype, product)
+        return kept[1] if kept is not None and kept[0] == key else Workspace(w, x, product, new, keep=True)
+
+    def give(self, workspace: Workspace, x: Tensor, w: Weights, product: torch.dtype) -> None:
+        self.free = ((x.shape, x.device, w.w_h.dtype, product), workspace)
+
+    def __deepcopy__(self, memo: Any) -> Pool:
+        return Pool()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"free": None}
+
+
+# ---------------------------------------------------------------- the sequence
+
+
+class Call(NamedTuple):
+    """What of one call is not a tensor with a gradient."""
+
+    main: CellSpec
+    cell: CellSpec
+    new: bool
+    """z reads the hyper cell's new state."""
+    kept: Tensor | None
+    hyper_kept: Tensor | None
+    product: torch.dtype
+    """Type of the matrix products' inputs; states and pointwise arithmetic have that of the parameters."""
+    pool: Pool
+    differentiable: bool
+    """Whether backward may follow, so that the blocks have to be kept."""
+
+
+def run_sequence(call: Call, x: Tensor, state: tuple[Tensor, ...], w: Weights) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return outputs [T, B, H], in the products' type, and the last state (h, c, a, hyper c), from x [T, B, I]."""
+    flat = [*w[:9], *w.norms, *w.cell_norms]
+    out, *last = HyperLSTMSequence.apply(call, x, *state, *flat)  # pyright: ignore[reportGeneralTypeIssues]
+    return out, (out[-1].to(w.w_h.dtype), *last)
+
+
+def unpack(call: Call, flat: tuple[Any, ...]) -> Weights:
+    norms = flat[9:]
+    return Weights(*flat[:9], norms=norms[:4], cell_norms=norms[4:])
+
+
+class HyperLSTMSequence(torch.autograd.Function):
+    """(call, x, h, c, a, hyper c, weights...) -> (outputs, c, a, hyper c). The last h is the last output."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        h, c, a, hyper_c = tensors[:4]
+        w = unpack(call, tensors[4:])
+        if call.differentiable:
+            ws = call.pool.take(w, x, call.product, call.new)
+        else:
+            ws = Workspace(w, x, call.product, call.new, keep=False)
+        with torch.autocast(x.device.type, enabled=False):
+            out, last = forward_loop(call, ws, w, x.to(call.product), h.to(call.product), (c, a, hyper_c))
+        if call.differentiable:
+            ctx.call, ctx.workspace = call, ws
+            ctx.save_for_backward(x, out, *tensors)
+        return out, *last
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        d_out, *d_last = gradients
+        call, ws, ctx.workspace = ctx.call, ctx.workspace, None
+        x, out, *tensors = ctx.saved_tensors
+        h, *state = tensors[:4]
+        w = unpack(call, tuple(tensors[4:]))
+        with torch.autocast(x.device.type, enabled=False):
+            if ws is None:  # a second backward pass (retain_graph): the first has overwritten the blocks
+                ws = Workspace(w, x, call.product, call.new, keep=True)
+                forward_loop(call, ws, w, x.to(call.product), h.to(call.product), tuple(state))
+            d_state = backward_loop(call, ws, w, d_out.to(call.product), tuple(d_last))
+            previous = torch.cat([h.to(call.product)[None], out[:-1]])
+            d_x, *d_weights = weight_gradients(call, ws, w, x, previous, ctx.needs_input_grad[1])
+            norms = [s.sum(0) for s in (*d_state.norm_sums, *d_state.cell_norm_sums)]
+        call.pool.give(ws, x, w, call.product)
+        grads = [*d_weights[:2], d_state.bias, *d_weights[2:], d_state.w_d, *norms]
+        return None, d_x, *d_state.state, *grads
+
+
+def forward_loop(
+    call: Call, ws: Workspace, w: Weights, x: Tensor, h: Tensor, state: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run all steps; x [T, B, I] and h [B, H] in the products' type. Returns outputs and the last c, a, hyper c."""
+    length, batch, inputs = x.shape
+    wide, narrow, units = ws.wide, ws.narrow, h.shape[1]
+    ws.weight[:, :wide].copy_(w.w_h)
+    ws.weight[:, wide:].copy_(w.cell_w_x[:units])
+    ws.a_weight[:, :narrow].copy_(w.cell_w_h)
+    ws.a_weight[:, narrow:].copy_(w.w_z)
+    a_bias = torch.cat([w.b_z.new_zeros(narrow), w.b_z, w.b_z.new_zeros(len(w.b_z) // 2)])
+    rows = x.reshape(-1, inputs)
+    torch.mm(rows, w.w_x.to(call.product), out=ws.from_x.view(-1, wide))
+    torch.mm(rows, w.cell_w_x[units:].to(call.product), out=ws.hyper_from_x.view(-1, narrow))
+    for block, start in zip((ws.c, ws.a, ws.hyper_c), state, strict=True):
+        block[0].copy_(start)
+    out = torch.empty(length, batch, units, dtype=call.product, device=x.device)
+    kept, hyper_kept = by_step(call.kept, length), by_step(call.hyper_kept, length)
+    hyper_bias, hyper_norms, bias, norms = by_gate(w)
+    torch.addmm(a_bias, ws.a[0], ws.a_weight, out=ws.from_a[0])
+    hyper_phase = main_phase = None
+    for t, (step, h_next) in enumerate(zip(ws.steps, out.unbind(), strict=True)):
+        torch.mm(h, ws.weight, out=step.sums)
+        args = (
+            *step.hyper, *step.hyper_rest, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t],
+            step.a_next, step.hyper_c_next,
+        )  # fmt: skip
+        hyper_phase = hyper_phase or compiled(hyper_forward, call.cell, args)
+        hyper_phase(*args)
+        torch.addmm(a_bias, step.a_next, ws.a_weight, out=step.from_a_next)
+        args = (*step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], h_next, step.c_next)
+        main_phase = main_phase or compiled(main_forward, call.main, args)
+        main_phase(*args)
+        h = h_next
+    last = ws.steps[-1]
+    return out, (last.c_next.clone(), last.a_next.clone(), last.hyper_c_next.clone())
+
+
+def make_scales(call: Call, ws: Workspace, w: Weights, z: Tensor) -> tuple[Tensor, ...]:
+    """Return what the main phases make the scaling vectors from: z [B, 12 Nz] and w_d, or the twelve themselves."""
+    if call.main.inline:
+        return z, w.w_d
+    torch.bmm(z.view(len(z), len(w.w_d), -1).transpose(0, 1), w.w_d, out=ws.d)
+    return ws.d.unbind()
+
+
+def by_gate(w: Weights) -> tuple[tuple[Tensor, ...], ...]:
+    """Return hyper bias, hyper norms, bias, norms as the phases take them."""
+
+    def chunks(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        gain, shift, *cell = vectors
+        return *gain.chunk(4), *shift.chunk(4), *cell
+
+    return (
+        () if w.cell_bias is None else w.cell_bias.chunk(4),
+        chunks(w.cell_norms) if w.cell_norms else (),
+        w.bias.chunk(4),
+        chunks(w.norms) if w.norms else (),
+    )
+
+
+def by_step(kept: Tensor | None, length: int) -> list[tuple[Tensor, ...]]:
+    return [()] * length if kept is None else [(k,) for k in kept.unbind()]
+
+
+class StateGradients(NamedTuple):
+    state: tuple[Tensor, ...]
+    """Of h, c, a, hyper c before the first step."""
+    bias: Tensor
+    w_d: Tensor
+    norm_sums: tuple[Tensor, ...]
+    """Of the main cell's norms, [B, ...]: to be summed over the batch."""
+    cell_norm_sums: tuple[Tensor, ...]
+
+
+def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: tuple[Tensor, ...]) -> StateGradients:
+    """Run all steps backward; d_out [T, B, H] in the products' type, d_last of c, a and hyper c.
+
+    Afterwards ws.sums and ws.from_x hold their own gradients, ws.d_from_a those of ws.from_a.
+    """
+    length, batch, units = d_out.shape
+    narrow = ws.narrow
+    weight_t, a_weight_t, w_d_t = ws.weight.t(), ws.a_weight.t(), w.w_d.mT
+    dh = torch.zeros(batch, units, dtype=call.product, device=d_out.device)
+    dc, da, hyper_dc = d_last[0].clone(), d_last[1].clone(), d_last[2].clone()
+    d_w_d, d_bias = torch.zeros_like(w.w_d), torch.zeros_like(w.bias)
+    sums, hyper_sums = (tuple(n.new_zeros(batch, len(n)) for n in norms) for norms in (w.norms, w.cell_norms))
+    gate_sums, hyper_gate_sums = (
+        tuple(part for s, n in zip(all_sums, (4, 4, 1, 1), strict=True) for part in s.chunk(n, 1)) if all_sums else ()
+        for all_sums in (sums, hyper_sums)
+    )
+    kept, hyper_kept = by_step(call.kept, length), by_step(call.hyper_kept, length)
+    hyper_bias, hyper_norms, bias, norms = by_gate(w)
+    paths, z_dim, _ = w.w_d.shape
+    d_outs = d_out.unbind()
+    ws.d_from_a[-1].zero_()  # nothing follows the last state; if z reads the new one, nothing reads z of the first
+    ws.d_from_a[0].zero_()
+    hyper_phase = main_phase = None
+    for t in reversed(range(length)):
+        step = ws.steps[t]
+        args = (
+            *step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], d_outs[t], dh, dc, *step.dd,
+            *gate_sums,
+        )  # fmt: skip
+        main_phase = main_phase or compiled(main_backward, call.main, args)
+        main_phase(*args)
+        assert step.d_z is not None
+        step.d_z.copy_(torch.bmm(ws.dd[:, t % ws.chunk], w_d_t).transpose(0, 1))
+        if t % ws.chunk == 0:
+            z = ws.from_a[t + ws.ahead : min(t + ws.chunk, length) + ws.ahead, :, narrow:]
+            part = ws.dd[:, : len(z)].flatten(1, 2)
+            d_w_d.baddbmm_(z.reshape(-1, paths, z_dim).permute(1, 2, 0), part)
+            d_bias += part[2 * paths // 3 :].sum(1).flatten()
+        if call.new:  # what the state after this step gave to the next step, and to z of this one
+            torch.addmm(d_last[1], ws.d_from_a[t + 1], a_weight_t, beta=float(t == length - 1), out=da)
+        args = (
+            *step.hyper, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t], da, hyper_dc, *step.d_from_a[:4],
+            *hyper_gate_sums,
+        )  # fmt: skip
+        hyper_phase = hyper_phase or compiled(hyper_backward, call.cell, args)
+        hyper_phase(*args)
+        torch.mm(step.sums, weight_t, out=dh)
+        if not call.new:
+            torch.mm(step.d_from_a[4], a_weight_t, out=da)
+    if call.new:
+        torch.mm(ws.d_from_a[0], a_weight_t, out=da)
+    return StateGradients((dh.to(dc.dtype), dc, da, hyper_dc), d_bias, d_w_d, sums, hyper_sums)
+
+
+def weight_gradients(
+    call: Call, ws: Workspace, w: Weights, x: Tensor, previous: Tensor, x_too: bool
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of x (or None), w_x, w_h, cell_w_x, cell_w_h, cell_bias (or None), w_z and b_z.
+
+    Each is one product over all steps. previous: h before each step [T, B, H], in the products' type.
+    """
+    dtype, product = w.w_h.dtype, call.product
+    units = previous.shape[-1]
+    inputs = x.reshape(-1, x.shape[-1]).to(product)
+    h = previous.view(-1, units)
+    d_from_x = ws.from_x.view(-1, ws.wide)
+    d_sums = ws.sums.view(len(d_from_x), -1)
+    d_main, d_hyper = d_sums[:, : ws.wide], d_sums[:, ws.wide :]
+    d_from_a = ws.d_from_a.flatten(0, 1)
+    d_a_weight = torch.mm(ws.a.flatten(0, 1).t(), d_from_a)
+    d_cell_w_x = torch.empty_like(w.cell_w_x, dtype=product)
+    torch.mm(h.t(), d_hyper, out=d_cell_w_x[:units])
+    torch.mm(inputs.t(), d_hyper, out=d_cell_w_x[units:])
+    d_x = None
+    if x_too:
+        d_x = torch.mm(d_from_x, w.w_x.to(product).t())
+        d_x = d_x.addmm_(d_hyper, w.cell_w_x[units:].to(product).t()).view(x.shape).to(x.dtype)
+    return (
+        d_x,
+        torch.mm(inputs.t(), d_from_x).to(dtype),
+        torch.mm(h.t(), d_main).to(dtype),
+        d_cell_w_x.to(dtype),
+        d_a_weight[:, : ws.narrow],
+        None if w.cell_bias is None else d_hyper.sum(0, dtype=dtype),
+        d_a_weight[:, ws.narrow :],
+        d_from_a[:, ws.narrow :].sum(0)[: len(w.b_z)],
+    )

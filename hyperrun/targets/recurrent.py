@@ -1,0 +1,205 @@
+"""The language models of Ha et al. sections 4.3 and 4.4: tokens, recurrent layers, a linear output layer.
+
+Sequences are time first inside ([T, B, ...]) and batch first outside. Gates stand in the author's order i, g, f, o; the
+weights of all four are one matrix [inputs, 4 * units], so that a layer computes x @ w_x + h @ w_h + bias.
+
+Where the paper is silent or differs from its author's code, the code is followed: layer norm adds 1e-3 to the variance,
+the forget bias is added after it, and a layer-norm LSTM has no further gate bias (the parameter counts of the paper's
+tables 4 and 5 come out only so). The paper is followed in that all weights start orthogonal, gate by gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyperrun.config import RecurrentTarget
+
+State = tuple[Tensor, ...]
+"""What a recurrent layer carries from step to step; the output h comes first."""
+
+NORM_EPS = 1e-3
+
+
+def lstm_update(
+    gates: Sequence[Tensor],
+    c: Tensor,
+    forget_bias: float,
+    norms: Sequence[Tensor] | None,
+    kept: Tensor | None,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    """Return (h, c) [B, H] after one step of an LSTM (eqs. 9 and 13).
+
+    gates: sums of i, g, f, o before any layer norm, [B, H] each.
+    c: the cell before the step [B, H]; its dtype is the dtype computed in.
+    norms: what LSTMNorm.tensors returns, [H] each (or [B, H], a row for each example), or None.
+    kept: bool [B, H], which candidates tanh(g) are not dropped, or None.
+    dropout: probability with which `kept` was drawn.
+    """
+    i, g, f, o = (gate.to(c.dtype) for gate in gates)
+    if norms is not None:
+        i, g, f, o = (normalize(gate, norms[n], norms[4 + n]) for n, gate in enumerate((i, g, f, o)))
+    candidate = torch.tanh(g)
+    if kept is not None:
+        candidate = candidate * kept / (1 - dropout)
+    c = torch.sigmoid(f + forget_bias) * c + torch.sigmoid(i) * candidate
+    shown = c if norms is None else normalize(c, norms[8], norms[9])  # the cell itself is carried un-normalized
+    return torch.sigmoid(o) * torch.tanh(shown), c
+
+
+def normalize(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * gain + shift
+
+
+def draw_kept(x: Tensor, units: int, dropout: float) -> Tensor | None:
+    """Return which candidates are kept at each step of x [T, B, I], bool [T, B, units], or None if all are."""
+    return torch.rand(*x.shape[:2], units, device=x.device) >= dropout if dropout else None
+
+
+class LSTMNorm(nn.Module):
+    """Gain and shift of a layer-norm LSTM: one norm for each gate and one for the cell's output."""
+
+    def __init__(self, units: int) -> None:
+        super().__init__()
+        self.gate_gain = nn.Parameter(torch.ones(4 * units))
+        self.gate_shift = nn.Parameter(torch.zeros(4 * units))
+        self.cell_gain = nn.Parameter(torch.ones(units))
+        self.cell_shift = nn.Parameter(torch.zeros(units))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return gains of i, g, f, o; shifts of i, g, f, o; gain and shift of the cell's output, [H] each."""
+        return *self.gate_gain.chunk(4), *self.gate_shift.chunk(4), self.cell_gain, self.cell_shift
+
+
+class LSTMLayer(nn.Module):
+    """An LSTM with optional layer norm and recurrent dropout: 4 * units * (inputs + units + 1) parameters.
+
+    With layer norm the 4 * units biases are gone and 10 * units gains and shifts are there.
+    """
+
+    def __init__(
+        self, inputs: int, units: int, norm: bool = False, dropout: float = 0.0, forget_bias: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.units, self.dropout, self.forget_bias = units, dropout, forget_bias
+        self.w_x = orthogonal_gates(inputs, units, 4)
+        self.w_h = orthogonal_gates(units, units, 4)
+        self.bias = None if norm else nn.Parameter(torch.zeros(4 * units))
+        self.norm = LSTMNorm(units) if norm else None
+
+    def zero_state(self, x: Tensor) -> State:
+        """Return the state before a sequence x [T, B, I]."""
+        return (self.w_h.new_zeros(x.shape[1], self.units),) * 2
+
+    def step(self, from_x: Tensor, state: State, kept: Tensor | None) -> State:
+        """Return (h, c) after one step. from_x: x @ w_x, [B, 4H]; state: (h, c) [B, H]; kept: as in lstm_update."""
+        h, c = state
+        pre = from_x + h @ self.w_h
+        if self.bias is not None:
+            pre = pre + self.bias
+        return lstm_update(pre.chunk(4, 1), c, self.forget_bias, self.norms(), kept, self.dropout)
+
+    def norms(self) -> tuple[Tensor, ...] | None:
+        return None if self.norm is None else self.norm.tensors()
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return the outputs [T, B, H] and the last (h, c), from x [T, B, I] and the (h, c) before it."""
+        state = state or self.zero_state(x)
+        masks = draw_kept(x, self.units, self.dropout if self.training else 0.0)
+        outputs = []
+        for t, from_x in enumerate((x @ self.w_x).unbind()):
+            state = self.step(from_x, state, None if masks is None else masks[t])
+            outputs.append(state[0])
+        return torch.stack(outputs), state
+
+
+class RNNLayer(nn.Module):
+    """h_t = tanh(x_t @ w_x + h_{t-1} @ w_h + bias)."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.units = units
+        self.w_x = orthogonal_gates(inputs, units, 1)
+        self.w_h = orthogonal_gates(units, units, 1)
+        self.bias = nn.Parameter(torch.zeros(units))
+
+    def zero_state(self, x: Tensor) -> State:
+        return (self.w_h.new_zeros(x.shape[1], self.units),)
+
+    def step(self, from_x: Tensor, state: State) -> State:
+        """Return (h,) after one step. from_x: x @ w_x, [B, H]."""
+        pre = from_x + state[0] @ self.w_h + self.bias
+        return (torch.tanh(pre.to(self.bias.dtype)),)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return the outputs [T, B, H] and the last (h,), from x [T, B, I] and the (h,) before it."""
+        state = state or self.zero_state(x)
+        outputs = []
+        for from_x in (x @ self.w_x).unbind():
+            state = self.step(from_x, state)
+            outputs.append(state[0])
+        return torch.stack(outputs), state
+
+
+def orthogonal_gates(inputs: int, units: int, gates: int) -> nn.Parameter:
+    """Return [inputs, gates * units], (semi-)orthogonal gate by gate."""
+    weight = torch.empty(inputs, gates * units)
+    for block in weight.chunk(gates, 1):
+        nn.init.orthogonal_(block)
+    return nn.Parameter(weight)
+
+
+class RecurrentLM(nn.Module):
+    """Predicts the token after each token.
+
+    Input int64 [B, T]; output logits [B, T, vocabulary] and the state to go on with: for each layer its own tuple.
+    Dropout acts on what enters the first layer (of a one-hot token: on the token) and on what leaves the last; between
+    layers there is none. The layers may be replaced by others that are called alike: (x [T, B, I], state or None) ->
+    (outputs [T, B, hidden], state).
+    """
+
+    def __init__(self, cfg: RecurrentTarget, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.dropout_in, self.dropout_out = vocabulary, cfg.dropout_in, cfg.dropout_out
+        self.embedding = None
+        if cfg.embedding is not None:
+            self.embedding = nn.Embedding(vocabulary, cfg.embedding)
+            nn.init.normal_(self.embedding.weight, std=cfg.embedding**-0.5)  # of length 1, like a one-hot token
+        self.layers = nn.ModuleList()
+        inputs = cfg.embedding or vocabulary
+        for _ in range(cfg.layers):
+            if cfg.cell == "rnn":
+                self.layers.append(RNNLayer(inputs, cfg.hidden_size))
+            else:
+                norm = cfg.cell == "lnlstm"
+                self.layers.append(LSTMLayer(inputs, cfg.hidden_size, norm, cfg.recurrent_dropout, cfg.forget_bias))
+            inputs = cfg.hidden_size
+        self.output = nn.Linear(cfg.hidden_size, vocabulary)
+        if cfg.tied:
+            assert self.embedding is not None
+            self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        x = F.dropout(self.embed(tokens.T), self.dropout_in, self.training)
+        after: list[State] = []
+        for n, layer in enumerate(self.layers):
+            x, last = layer(x, None if state is None else state[n])
+            after.append(last)
+        x = F.dropout(x, self.dropout_out, self.training)
+        return self.output(x).transpose(0, 1), after
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Return what the first layer reads, [T, B, inputs], from tokens [T, B]."""
+        if self.embedding is not None:
+            return self.embedding(tokens)
+        return F.one_hot(tokens, self.vocabulary).to(cast(Tensor, self.output.weight).dtype)
+
+
+def build_recurrent(cfg: RecurrentTarget, in_channels: int, num_classes: int, image_size: int) -> RecurrentLM:
+    """Return the model for a vocabulary of `num_classes` tokens; the other numbers are about images."""
+    return RecurrentLM(cfg, num_classes)
