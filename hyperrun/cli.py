@@ -13,6 +13,7 @@ from hyperrun.errors import Preempted, RunFailed, UserError, nearest
 COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
     "eval": "measure a run again from its checkpoint",
+    "sample": "let a trained language model write",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments",
     "data": "say where a data set is looked for and what is there; --download gets it",
     "env": "versions, devices and paths: what a bug report needs",

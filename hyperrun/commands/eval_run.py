@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from rich.table import Table
 
 from hyperrun.commands.hydra_app import compose_config
+from hyperrun.config import Config
 from hyperrun.errors import UserError
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
@@ -18,7 +21,7 @@ from hyperrun.tracking.run_folder import find_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
 from hyperrun.training.ema import EMA
-from hyperrun.training.precision import choose_precision
+from hyperrun.training.precision import Precision, choose_precision
 
 
 def main(argv: list[str]) -> int:
@@ -49,6 +52,25 @@ def evaluate_run(run: str, which: str = "best", data: str | None = None, precisi
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
     """
+    with load_run(run, which, data, precision) as (config, task, chosen):
+        return {
+            "model": config.model,
+            "data": config.data.name,
+            "checkpoint": which,
+            "precision": chosen.name,
+            **{split: task.evaluate(split, chosen) for split in ("val", "test")},
+        }
+
+
+@contextmanager
+def load_run(
+    run: str, which: str = "best", data: str | None = None, precision: str | None = None
+) -> Iterator[tuple[Config, Task, Precision]]:
+    """Give the config of a run, its task with the checkpoint's model, and the precision it was trained in.
+
+    Raises:
+        UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
+    """
     folder = find_run(run)
     config = folder.read_config()
     if data is not None:
@@ -58,13 +80,7 @@ def evaluate_run(run: str, which: str = "best", data: str | None = None, precisi
         chosen = choose_precision(precision or summary.get("precision") or config.precision, world.device)
         task = build_task(config, world)
         load_model(task, folder.checkpoints / f"{which}.pt", world.device)
-        return {
-            "model": config.model,
-            "data": config.data.name,
-            "checkpoint": which,
-            "precision": chosen.name,
-            **{split: task.evaluate(split, chosen) for split in ("val", "test")},
-        }
+        yield config, task, chosen
 
 
 def load_model(task: Task, path: Path, device: torch.device) -> None:
@@ -75,6 +91,8 @@ def load_model(task: Task, path: Path, device: torch.device) -> None:
     """
     state = checkpoint.load(path, device)
     try:
+        if "task" in state:
+            task.load_state_dict(state["task"])
         task.model.load_state_dict(state["model"])
         if state.get("ema") is not None:  # last.pt: what was evaluated is the average, as best.pt holds it
             average = EMA(task.model, decay=0.0)

@@ -30,26 +30,31 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--data", default="cifar10", metavar="NAME", help="count models for this data (default: cifar10)"
     )
+    parser.add_argument("--text", default="ptb_char", metavar="NAME", help="and language models for this (ptb_char)")
     parser.add_argument("--json", action="store_true", help="print one JSON object (a list, when one WHAT is named)")
     args = parser.parse_args(argv)
     what = [choose("group", name, GROUPS) for name in args.what] or list(GROUPS)
-    listing = {name: entries(name, args.data) for name in what}
+    listing = {name: entries(name, args.data, args.text) for name in what}
     if args.json:
         print(json.dumps(listing[what[0]] if len(args.what) == 1 else listing, indent=2))
         return 0
     wide = RichConsole(width=1000, highlight=False)  # one line for each choice; a narrow terminal wraps it
     for name, rows in listing.items():
-        wide.print(table(name, rows, args.data), soft_wrap=True)
+        wide.print(table(name, rows), soft_wrap=True)
     return 0
 
 
-def entries(what: str, data: str) -> list[dict[str, Any]]:
+def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     """Return one dict for each choice of a group; models and experiments with their counts."""
+    from hyperrun.commands.hydra_app import compose_config
+    from hyperrun.targets import LANGUAGE_TARGETS
+
     group = GROUPS[what]
     found = [{"name": name, "about": about(path)} for name, path in choices(group)]
     if what == "models":
         for entry in found:
-            entry |= counts([f"model={entry['name']}", f"data={data}"])
+            of_text = compose_config([f"model={entry['name']}"]).target.kind in LANGUAGE_TARGETS
+            entry |= counts([f"model={entry['name']}", f"data={text if of_text else data}"])
     if what == "experiments":
         for entry in found:
             entry |= counts([f"experiment={entry['name']}"])
@@ -79,14 +84,19 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     import torch
 
     from hyperrun.commands.hydra_app import compose_config
-    from hyperrun.data import SHAPES
+    from hyperrun.config import TextData
+    from hyperrun.data import SHAPES, vocabulary_size
     from hyperrun.hypernets import HyperModel, count_parameters, with_hypernet
-    from hyperrun.targets import build_target
+    from hyperrun.targets import build_language_target, build_target
 
     config = compose_config(overrides)
-    channels, size, classes = SHAPES[choose("data set", config.data.name, SHAPES)]
     with torch.device("meta"):
-        model = with_hypernet(config.hypernet, build_target(config.target, channels, classes, size))
+        if isinstance(config.data, TextData):
+            target = build_language_target(config.target, vocabulary_size(config.data))
+        else:
+            channels, size, classes = SHAPES[choose("data set", config.data.name, SHAPES)]
+            target = build_target(config.target, channels, classes, size)
+        model = with_hypernet(config.hypernet, target)
     result: dict[str, Any] = {"data": config.data.name, **count_parameters(model).as_dict()}
     paper = config.paper
     if paper is not None:
@@ -109,8 +119,8 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     return result
 
 
-def table(what: str, rows: list[dict[str, Any]], data: str) -> Table:
-    title = f"{what}, counted for {data}" if what == "models" else what
+def table(what: str, rows: list[dict[str, Any]]) -> Table:
+    title = f"{what}, counted for {' and '.join(dict.fromkeys(r['data'] for r in rows))}" if what == "models" else what
     result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     result.add_column("name", no_wrap=True)
     if "params/trainable" not in rows[0]:
@@ -133,7 +143,8 @@ def table(what: str, rows: list[dict[str, Any]], data: str) -> Table:
 def paper_cell(row: dict[str, Any]) -> str:
     if "paper/value" not in row:
         return ""
-    figure = f"{row['paper/value']}% error" if row["paper/metric"] == "test_error" else f"{row['paper/value']}"
+    units = {"test_error": "% error", "test_bpc": " bpc"}
+    figure = f"{row['paper/value']}{units.get(row['paper/metric'], '')}"
     part = row["paper/part"]
     of = f" for {part} (ours {row['params/counted']:,})" if part else ""
     return f"{figure}, {row['paper/params']:,}{of}"

@@ -135,6 +135,9 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         if world.is_main:
             folder.write_summary(summary)
             console.result(summary, folder.path)
+            closing = task.closing_words(precision)
+            if closing is not None:
+                console.say(closing)
         return summary[f"val/{task.metric}"]
 
 
@@ -216,6 +219,10 @@ def select_and_test(
     examples, seconds = state.timed_examples, state.timed_s
     if not examples:  # so short a run that all of it was warm-up
         examples, seconds = state.step * task.examples_per_batch * config.trainer.accumulate, state.train_s
+    speed = {"throughput/examples_per_s": round(examples / max(seconds, 1e-9), 1)}
+    if task.tokens_per_example is not None:
+        tokens = examples * task.tokens_per_example
+        speed["throughput/tokens_per_s"] = round(tokens / max(seconds, 1e-9), 1)
     return {
         "status": "finished",
         **{f"val/{name}": value for name, value in best["val"].items()},
@@ -223,7 +230,7 @@ def select_and_test(
         "best/step": best["step"],
         "steps": state.step,
         "time/train_s": round(state.train_s, 2),
-        "throughput/examples_per_s": round(examples / max(seconds, 1e-9), 1),
+        **speed,
         "fp16/skipped_steps": state.skipped,
     }
 

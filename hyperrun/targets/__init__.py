@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from hyperrun.config import TargetConfig, register_choice
+from hyperrun.errors import UserError
 from hyperrun.targets.cnn import build_cnn
 from hyperrun.targets.recurrent import build_recurrent
 from hyperrun.targets.torchvision_models import build_torchvision
@@ -17,16 +18,36 @@ TARGETS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "cnn": build_cnn,
     "wide_resnet": build_wide_resnet,
     "torchvision": build_torchvision,
-    "recurrent": build_recurrent,
 }
-"""kind -> function of (config, in_channels, num_classes, image_size) that returns logits [B, num_classes].
+"""kind -> function of (config, in_channels, num_classes, image_size); the network returns logits [B, num_classes]."""
 
-recurrent reads num_classes as the size of the vocabulary and returns (logits [B, T, num_classes], state)."""
+LANGUAGE_TARGETS: dict[str, Callable[[Any, int], nn.Module]] = {"recurrent": build_recurrent}
+"""kind -> function of (config, vocabulary size); the network returns (logits [B, T, vocabulary], state)."""
 
 
 def build_target(cfg: TargetConfig, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
-    """Return the network the config describes, with its own initialization, in float32."""
+    """Return the network for images that the config describes, with its own initialization, in float32.
+
+    Raises:
+        UserError: a target for text.
+    """
+    if cfg.kind not in TARGETS:
+        raise UserError(f"target={cfg.kind} does not take images (targets that do: {', '.join(sorted(TARGETS))})")
     return TARGETS[cfg.kind](cfg, in_channels, num_classes, image_size)
+
+
+def build_language_target(cfg: TargetConfig, vocabulary: int) -> nn.Module:
+    """Return the language model that the config describes, with its own initialization, in float32.
+
+    Raises:
+        UserError: a target for images.
+    """
+    if cfg.kind not in LANGUAGE_TARGETS:
+        allowed = ", ".join(sorted(LANGUAGE_TARGETS))
+        raise UserError(
+            f"target={cfg.kind} does not take text (targets that do: {allowed}; model=lstm, hyperlstm, ...)"
+        )
+    return LANGUAGE_TARGETS[cfg.kind](cfg, vocabulary)
 
 
 def register_target(

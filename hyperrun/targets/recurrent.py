@@ -200,6 +200,5 @@ class RecurrentLM(nn.Module):
         return F.one_hot(tokens, self.vocabulary).to(cast(Tensor, self.output.weight).dtype)
 
 
-def build_recurrent(cfg: RecurrentTarget, in_channels: int, num_classes: int, image_size: int) -> RecurrentLM:
-    """Return the model for a vocabulary of `num_classes` tokens; the other numbers are about images."""
-    return RecurrentLM(cfg, num_classes)
+def build_recurrent(cfg: RecurrentTarget, vocabulary: int) -> RecurrentLM:
+    return RecurrentLM(cfg, vocabulary)

@@ -30,6 +30,8 @@ class Task(Protocol):
 
     batches_per_epoch: int
     examples_per_batch: int
+    tokens_per_example: int | None
+    """Symbols in a sequence, for throughput; None where examples are no sequences."""
 
     def batches(self, start: int) -> Iterator[tuple[Any, ...]]: ...
 
@@ -39,6 +41,8 @@ class Task(Protocol):
 
     def facts(self) -> dict[str, Any]: ...
 
+    def closing_words(self, precision: Precision) -> str | None: ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
@@ -46,6 +50,10 @@ class Task(Protocol):
 
 def build_task(config: Config, world: World) -> Task:
     """Return the task that the kind of data calls for, with its model built and initialized."""
+    if config.data.kind == "text":
+        from hyperrun.tasks.language_modeling import LanguageModeling
+
+        return LanguageModeling(config, world)
     from hyperrun.tasks.classification import Classification
 
-    return {"images": Classification}[config.data.kind](config, world)
+    return Classification(config, world)

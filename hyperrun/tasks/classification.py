@@ -55,6 +55,7 @@ class Classification:
     metric = "accuracy"
     higher_is_better = True
     unit = "images"
+    tokens_per_example = None
 
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, ImageData)
@@ -117,6 +118,10 @@ class Classification:
         loss, correct, count = sum_over_ranks(sums, self.world).tolist()
         self.model.train()
         return {"loss": loss / count, "accuracy": correct / count}
+
+    def closing_words(self, precision: Precision) -> str | None:
+        """Return what is shown after the result: nothing."""
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run needs: nothing, since a batch follows from its number."""

@@ -184,7 +184,7 @@ def train(
             if better:
                 state.best, state.best_step, state.stale = value, state.step, 0
                 weights = {name: value.clone() for name, value in task.model.state_dict().items()}
-                best_model = {"model": weights, "step": state.step, "val": results}
+                best_model = {"model": weights, "step": state.step, "val": results, "task": task.state_dict()}
             else:
                 state.stale += 1
         row = {"step": state.step, **{f"val/{name}": v for name, v in results.items()}}

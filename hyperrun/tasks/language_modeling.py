@@ -1,0 +1,176 @@
+"""Language modelling: predict the next symbol of a text, with the state carried along the text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyperrun.config import Config, TextData
+from hyperrun.data import load_text
+from hyperrun.data.text_loader import TextLoader
+from hyperrun.data.vocabulary import Vocabulary
+from hyperrun.hypernets import with_hypernet
+from hyperrun.targets import build_language_target
+from hyperrun.training.distributed import World, sum_over_ranks
+from hyperrun.training.precision import Precision
+
+SAMPLE_LENGTH = 240
+"""Symbols of the sample that a finished run shows."""
+State = Any
+"""What a recurrent target carries from chunk to chunk: tensors in lists and tuples, or None at the start of a text."""
+
+
+class LanguageLoss(nn.Module):
+    """The loss of one chunk, and the state that is carried on to the next (truncated back-propagation through time)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.state: State = None
+
+    def forward(self, inputs: Tensor, targets: Tensor, first: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the mean cross-entropy in nats (scalar) and {"loss", "bpc"}, detached; keep the new state, detached.
+
+        inputs, targets: int64 [B, T]; first: the state begins anew.
+        """
+        logits, state = self.model(inputs, None if first else self.state)
+        self.state = detached(state)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        return loss, {"loss": loss.detach(), "bpc": loss.detach() / math.log(2)}
+
+
+class LanguageModeling:
+    """What the training loop needs to know about modelling text."""
+
+    name = "language_modeling"
+    higher_is_better = False
+    unit = "sequences"
+
+    def __init__(self, config: Config, world: World) -> None:
+        assert isinstance(config.data, TextData)
+        trainer = config.trainer
+        self.text = load_text(config.data)
+        self.metric = "perplexity" if self.text.unit == "word" else "bpc"
+        target = build_language_target(config.target, self.text.vocabulary_size)
+        self.model = with_hypernet(config.hypernet, target).to(world.device)
+        self.loss = LanguageLoss(self.model)
+        self.world = world
+        self.loader = TextLoader(
+            self.text,
+            config.data,
+            device=world.device,
+            batch_size=trainer.batch_size,
+            eval_batch_size=trainer.eval_batch_size,
+            seed=config.seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.batches_per_epoch = self.loader.steps_per_epoch
+        self.examples_per_batch = self.loader.batch_size
+        self.tokens_per_example = self.loader.sequence_length
+
+    def describe_data(self) -> str:
+        """Return in a few words what is learned from and how it is fed."""
+        return f"{self.text.describe()}; {self.loader.path} ({self.loader.reason})"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what summary.json says about the data."""
+        return self.text.facts()
+
+    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """Yield training chunks without end, from batch number `start` (0 is the first of epoch 0)."""
+        epoch, offset = divmod(start, self.batches_per_epoch)
+        while True:
+            yield from self.loader.train_batches(epoch, offset)
+            epoch, offset = epoch + 1, 0
+
+    @torch.no_grad()
+    def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
+        """Return nats, bits and perplexity per symbol over every symbol of a split, the state carried all the way."""
+        self.model.eval()
+        sums = torch.zeros(2, device=self.world.device, dtype=torch.float64)
+        state: State = None
+        for inputs, targets, scored, first in self.loader.eval_batches(split):
+            with precision.autocast():
+                logits, state = self.model(inputs, None if first else state)
+            nats = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+            sums += torch.stack([(nats.double() * scored.flatten()).sum(), scored.sum().double()])
+        self.model.train()
+        total, count = sum_over_ranks(sums, self.world).tolist()
+        loss = total / count
+        return {"loss": loss, "bpc": loss / math.log(2), "perplexity": math.exp(min(loss, 700.0))}
+
+    def closing_words(self, precision: Precision) -> str | None:
+        """Return what is shown after the result: a short sample of the model's own text."""
+        text = sample(self.model, self.text.vocabulary, SAMPLE_LENGTH, precision=precision)
+        return f"{SAMPLE_LENGTH} {self.text.unit}s of its own, at temperature 0.8:\n{text}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what besides the model a resumed run, an evaluation or a sample needs."""
+        return {"state": self.loss.state, "vocabulary": self.text.vocabulary.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the carried state again.
+
+        Raises:
+            UserError: the checkpoint is of another vocabulary.
+        """
+        Vocabulary.from_state_dict(state["vocabulary"]).check_same(
+            self.text.vocabulary, "the checkpoint", f"data={self.text.name}"
+        )
+        self.loss.state = state["state"]
+
+
+def detached(state: State) -> State:
+    """Return the state cut off from the graph that made it."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, list | tuple):
+        return type(state)(detached(part) for part in state)
+    return state
+
+
+@torch.no_grad()
+def sample(
+    model: nn.Module,
+    vocabulary: Vocabulary,
+    length: int,
+    *,
+    precision: Precision,
+    prompt: str = "",
+    temperature: float = 0.8,
+    seed: int = 0,
+) -> str:
+    """Return `prompt` and `length` further symbols, each drawn from softmax(logits / temperature); 0 takes the likeliest.
+
+    Drawn on the CPU in float64 from a generator of its own, so that a seed gives the same text wherever the logits are
+    the same.
+
+    Raises:
+        UserError: the prompt has symbols the vocabulary lacks.
+    """
+    device = next(model.parameters()).device
+    start = vocabulary.encode(prompt) if prompt else torch.zeros(1, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    state: State = None
+    inputs, drawn = start[None].to(device), []
+    for _ in range(length):
+        with precision.autocast():
+            logits, state = model(inputs, state)
+        last = logits[0, -1].double().cpu()
+        if temperature > 0:
+            choice = int(torch.multinomial(torch.softmax(last / temperature, 0), 1, generator=generator))
+        else:
+            choice = int(last.argmax())
+        drawn.append(choice)
+        inputs = torch.tensor([[choice]], device=device)
+    model.train(was_training)
+    ids = torch.cat([start if prompt else start[:0], torch.tensor(drawn, dtype=torch.int64)])
+    return vocabulary.decode(ids)
