@@ -467,6 +467,9 @@ class TrainerConfig:
     """Probability mass spread evenly over all classes."""
     channels_last: bool
     """Keep images and convolutions in the channels-last memory format."""
+    matmul_precision: str
+    """What torch.set_float32_matmul_precision gets: highest, high or medium; auto is medium on a CPU without AMX, where
+    it changes no precision but sends float32 products to oneDNN (twice as fast on AMD), and highest elsewhere."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "eval_batch_size", "log_every"):
@@ -478,6 +481,7 @@ class TrainerConfig:
             raise ValueError(f"clip_norm must be positive or null, not {self.clip_norm}")
         check_probability("ema", self.ema)
         check_probability("label_smoothing", self.label_smoothing)
+        choose("trainer.matmul_precision", self.matmul_precision, ["auto", "highest", "high", "medium"])
 
 
 # ---------------------------------------------------------------- around the run

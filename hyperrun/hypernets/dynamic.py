@@ -26,7 +26,9 @@ from torch import Tensor, nn
 
 from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
-from hyperrun.hypernets.dynamic_fast import INLINE_Z, Call, CellSpec, Pool, Weights, run_sequence
+from hyperrun.hypernets.dynamic_blocks import Pool, Weights
+from hyperrun.hypernets.dynamic_fast import Call, run_sequence
+from hyperrun.hypernets.dynamic_phases import INLINE_Z, CellSpec
 from hyperrun.targets.recurrent import (
     LSTMLayer,
     RecurrentLM,

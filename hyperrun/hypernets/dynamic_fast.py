@@ -22,306 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hyperrun.hypernets.dynamic_blocks import Pool, RepeatedProduct, Weights, Workspace
+from hyperrun.hypernets.dynamic_phases import CellSpec, hyper_backward, hyper_forward, main_backward, main_forward
 from hyperrun.phases import compiled
-from hyperrun.targets.recurrent import lstm_update
-
-CHUNK_BYTES = 8 * 2**20
-"""Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
-cache."""
-
-
-INLINE_Z = 8
-"""Largest Nz for which the main phases make the scaling vectors from z themselves; above it a product does."""
-
-
-class CellSpec(NamedTuple):
-    """What a pointwise phase depends on besides tensors."""
-
-    norm: bool
-    dropout: float
-    forget_bias: float
-    inline: bool = False
-    """The main cell's phases get (z, w_d) in place of d."""
-
-
-class Weights(NamedTuple):
-    """Parameters of a HyperLSTM, in the order in which the function takes them. H units, N hyper units, I inputs."""
-
-    w_x: Tensor
-    """[I, 4H]"""
-    w_h: Tensor
-    """[H, 4H]"""
-    bias: Tensor
-    """b_0 [4H]"""
-    cell_w_x: Tensor
-    """[H + I, 4N]"""
-    cell_w_h: Tensor
-    """[N, 4N]"""
-    cell_bias: Tensor | None
-    """[4N]"""
-    w_z: Tensor
-    """[N, 12 Nz]"""
-    b_z: Tensor
-    """[8 Nz]"""
-    w_d: Tensor
-    """[12, Nz, H]"""
-    norms: tuple[Tensor, ...]
-    """Of the main cell: four, as in lstm_update, or none."""
-    cell_norms: tuple[Tensor, ...]
-    """Of the hyper cell."""
-
-
-# ---------------------------------------------------------------- phases
-#
-# Their arguments are gate by gate: a phase that took whole blocks apart would have to put its gradients together again.
-
-
-class Arguments:
-    """Takes a phase's arguments from the front."""
-
-    def __init__(self, spec: CellSpec, tensors: tuple[Tensor, ...]) -> None:
-        self.spec, self.tensors = spec, tensors
-
-    def take(self, count: int) -> tuple[Tensor, ...]:
-        taken, self.tensors = self.tensors[:count], self.tensors[count:]
-        return taken
-
-    def take_norms(self) -> tuple[Tensor, ...]:
-        return self.take(10 if self.spec.norm else 0)
-
-    def take_kept(self) -> Tensor | None:
-        return self.take(1)[0] if self.spec.dropout else None
-
-
-def hyper_forward(spec: CellSpec, *tensors: Tensor) -> None:
-    """h, x, a part of the gates, bias if no norm [4 each]; c, norms, mask; written: a, c. h's part becomes the sum."""
-    args = Arguments(spec, tensors)
-    parts, from_x, from_a = args.take(4), args.take(4), args.take(4)
-    bias = args.take(0 if spec.norm else 4)
-    (c,), norms, kept = args.take(1), args.take_norms(), args.take_kept()
-    a_out, c_out = args.take(2)
-    totals = [(h.to(c.dtype) + x + a).to(h.dtype) for h, x, a in zip(parts, from_x, from_a, strict=True)]
-    gates = totals if spec.norm else [total.to(c.dtype) + b for total, b in zip(totals, bias, strict=True)]
-    a, new_c = lstm_update(gates, c, spec.forget_bias, norms or None, kept, spec.dropout)
-    write(parts, totals)
-    write((a_out, c_out), (a, new_c))
-
-
-def hyper_backward(spec: CellSpec, *tensors: Tensor) -> None:
-    """Sums of the gates' parts, bias if no norm [4 each]; c, norms, mask; gradients of a, c; from_a's [4]; sums.
-
-    The gradients of the first replace them, that of c replaces that of the new c, and the first are written to from_a's
-    too. The norms' gradients are added to the sums, [B, ...] each.
-    """
-    args = Arguments(spec, tensors)
-    totals, bias = args.take(4), args.take(0 if spec.norm else 4)
-    (c,), norms, kept = args.take(1), args.take_norms(), args.take_kept()
-    (da, dc), d_from_a, sums = args.take(2), args.take(4), args.take_norms()
-
-    def function(c: Tensor, *tensors: Tensor) -> Any:
-        return lstm_update(tensors[:4], c, spec.forget_bias, tensors[4:] or None, kept, spec.dropout)
-
-    gates = (
-        [t.to(c.dtype) for t in totals] if spec.norm else [t.to(c.dtype) + b for t, b in zip(totals, bias, strict=True)]
-    )
-    pull: Any = torch.func.vjp(function, c, *gates, *expand_rows(norms, len(c)))[1]
-    d_c, *rest = pull((da, dc))
-    write(totals, rest[:4])
-    write(d_from_a, rest[:4])
-    write((dc,), (d_c,))
-    add(sums, rest[4:])
-
-
-def main_update(
-    spec: CellSpec,
-    hp: Sequence[Tensor],
-    xp: Sequence[Tensor],
-    d: Sequence[Tensor],
-    c: Tensor,
-    bias: Sequence[Tensor],
-    norms: Sequence[Tensor],
-    kept: Tensor | None,
-) -> Any:
-    """Return (h, c) [B, H]. hp, xp: h W_h and x W_x by gate; d: the twelve scaling vectors; all [B, H] each."""
-    gates = [d[n] * hp[n] + d[4 + n] * xp[n] + d[8 + n] + bias[n] for n in range(4)]
-    return lstm_update(gates, c, spec.forget_bias, norms or None, kept, spec.dropout)
-
-
-def take_scales(args: Arguments) -> Sequence[Tensor]:
-    """Return the twelve d [B, H]: as given, or from z [B, 12 Nz] and w_d [12, Nz, H] by arithmetic that fuses."""
-    if not args.spec.inline:
-        return args.take(12)
-    z, w_d = args.take(2)
-    paths, z_dim, _ = w_d.shape
-    return [
-        sum((z[:, n * z_dim + k, None] * w_d[n, k] for k in range(1, z_dim)), z[:, n * z_dim, None] * w_d[n, 0])
-        for n in range(paths)
-    ]
-
-
-def main_forward(spec: CellSpec, *tensors: Tensor) -> None:
-    """h and x part of the gates [4 each], c, scales, bias [4], norms, mask; written: h, c."""
-    args = Arguments(spec, tensors)
-    hp, xp, (c,) = args.take(4), args.take(4), args.take(1)
-    d, bias, norms, kept = take_scales(args), args.take(4), args.take_norms(), args.take_kept()
-    hp, xp = [t.to(c.dtype) for t in hp], [t.to(c.dtype) for t in xp]
-    write(args.take(2), main_update(spec, hp, xp, d, c, bias, norms, kept))
-
-
-def main_backward(spec: CellSpec, *tensors: Tensor) -> None:
-    """As main_forward up to the mask; gradient of h (two parts) and of the new c, room for the scales' [12]; sums.
-
-    The gradients of the gates' parts replace them, that of c replaces that of the new c.
-    """
-    args = Arguments(spec, tensors)
-    hp, xp, (c,) = args.take(4), args.take(4), args.take(1)
-    d, bias, norms, kept = take_scales(args), args.take(4), args.take_norms(), args.take_kept()
-    (dh_out, dh_next, dc), dd, sums = args.take(3), args.take(12), args.take_norms()
-
-    def function(c: Tensor, *t: Tensor) -> Any:
-        return main_update(spec, t[:4], t[4:8], t[8:20], c, bias, t[20:], kept)
-
-    primals = (c, *(t.to(c.dtype) for t in (*hp, *xp)), *d, *expand_rows(norms, len(c)))
-    pull: Any = torch.func.vjp(function, *primals)[1]
-    d_c, *rest = pull((dh_out.to(c.dtype) + dh_next.to(c.dtype), dc))
-    write(hp, rest[:4])
-    write(xp, rest[4:8])
-    write(dd, rest[8:20])
-    write((dc,), (d_c,))
-    add(sums, rest[20:])
-
-
-def expand_rows(norms: Sequence[Tensor], batch: int) -> list[Tensor]:
-    """Give each example a row of its own, so that the derivative needs no sum over the batch within the phase."""
-    return [n.expand(batch, -1) for n in norms]
-
-
-def write(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for place, value in zip(to, values, strict=True):
-        place.copy_(value)
-
-
-def add(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for place, value in zip(to, values, strict=True):
-        place.add_(value)
-
-
-# ---------------------------------------------------------------- blocks
-
-
-class Step(NamedTuple):
-    """Views of the blocks for one step, made once: making them costs as much as a small product."""
-
-    sums: Tensor
-    """h times the wide weight [B, 4H + 4N]; later its gradient."""
-    main: tuple[Tensor, ...]
-    """First arguments of the main phases: h part by gate, x part by gate, c."""
-    hyper: tuple[Tensor, ...]
-    """h part of the hyper cell by gate."""
-    hyper_rest: tuple[Tensor, ...]
-    """Its x part and its a part by gate."""
-    hyper_c: Tensor
-    z: Tensor
-    """[B, 12 Nz], within the row of from_a that this step reads it from."""
-    a_next: Tensor
-    from_a_next: Tensor
-    c_next: Tensor
-    hyper_c_next: Tensor
-    d_from_a: tuple[Tensor, ...]
-    """Gradient of the a part by gate, and whole; empty where nothing is kept."""
-    d_z: Tensor | None
-    """[B, 12, Nz]"""
-    dd: tuple[Tensor, ...]
-    """Gradients of the twelve scaling vectors, [B, H] each."""
-
-
-class Workspace:
-    """The blocks of one forward pass and its backward pass.
-
-    H units, N hyper units; `wide` = 4H, `narrow` = 4N. With keep=False nothing is kept for backward: all steps write to
-    block 0, and the states to 0 and 1 in turn.
-    """
-
-    def __init__(self, w: Weights, x: Tensor, product: torch.dtype, new: bool, keep: bool) -> None:
-        length, batch, _ = x.shape
-        hyper, units = len(w.cell_w_h), len(w.w_h)
-        paths, z_dim, _ = w.w_d.shape
-        steps, states = (length, length + 1) if keep else (1, 2)
-
-        def block(*shape: int, dtype: torch.dtype = w.w_h.dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype, device=x.device)
-
-        self.wide, self.narrow = 4 * units, 4 * hyper
-        self.weight = block(units, self.wide + self.narrow, dtype=product)
-        self.a_weight = block(hyper, self.narrow + paths * z_dim)
-        self.sums = block(steps, batch, self.wide + self.narrow, dtype=product)
-        self.from_x = block(length, batch, self.wide, dtype=product)
-        self.hyper_from_x = block(length, batch, self.narrow, dtype=product)
-        self.c = block(states, batch, units)
-        self.a = block(states, batch, hyper)
-        self.hyper_c = block(states, batch, hyper)
-        self.from_a = block(states, batch, self.a_weight.shape[1])
-        self.d = block(paths, batch, units)
-        self.chunk = max(1, min(steps, CHUNK_BYTES // (self.d.numel() * self.d.element_size())))
-        self.dd = block(paths, self.chunk if keep else 0, batch, units)
-        self.d_from_a = block(states if keep else 0, batch, self.a_weight.shape[1])
-        self.ahead = 1 if new else 0
-        """z of step t comes from a after it, or before it."""
-        self.steps = [self.step(t, keep) for t in range(length)]
-
-    def step(self, t: int, keep: bool) -> Step:
-        k, before, after = (t, t, t + 1) if keep else (0, t % 2, (t + 1) % 2)
-        source = after if self.ahead else before
-        sums, from_a = self.sums[k], self.from_a[before, :, : self.narrow]
-        d_from_a, d_z, dd = (), None, ()
-        if keep:
-            row = self.d_from_a[before]
-            d_from_a = (*row[:, : self.narrow].chunk(4, 1), row)
-            d_z = self.d_from_a[source, :, self.narrow :].view(len(row), len(self.d), -1)
-            dd = self.dd[:, t % self.chunk].unbind()
-        return Step(
-            sums,
-            (*sums[:, : self.wide].chunk(4, 1), *self.from_x[t].chunk(4, 1), self.c[before]),
-            sums[:, self.wide :].chunk(4, 1),
-            (*self.hyper_from_x[t].chunk(4, 1), *from_a.chunk(4, 1)),
-            self.hyper_c[before],
-            self.from_a[source, :, self.narrow :],
-            self.a[after],
-            self.from_a[after],
-            self.c[after],
-            self.hyper_c[after],
-            d_from_a,
-            d_z,
-            dd,
-        )
-
-
-class Pool:
-    """Keeps the workspace of the last training step, so that the next need not ask the system for its memory.
-
-    A workspace belongs to one forward pass from `take` to `give`, which backward calls: two passes that live at once
-    have two, and one whose backward never comes is freed with it.
-    """
-
-    def __init__(self) -> None:
-        self.free: tuple[Any, Workspace] | None = None
-
-    def take(self, w: Weights, x: Tensor, product: torch.dtype, new: bool) -> Workspace:
-        kept, self.free = self.free, None
-        key = (x.shape, x.device, w.w_h.dtype, product)
-        return kept[1] if kept is not None and kept[0] == key else Workspace(w, x, product, new, keep=True)
-
-    def give(self, workspace: Workspace, x: Tensor, w: Weights, product: torch.dtype) -> None:
-        self.free = ((x.shape, x.device, w.w_h.dtype, product), workspace)
-
-    def __deepcopy__(self, memo: Any) -> Pool:
-        return Pool()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"free": None}
-
-
-# ---------------------------------------------------------------- the sequence
 
 
 class Call(NamedTuple):
@@ -411,9 +114,10 @@ def forward_loop(
     kept, hyper_kept = by_step(call.kept, length), by_step(call.hyper_kept, length)
     hyper_bias, hyper_norms, bias, norms = by_gate(w)
     torch.addmm(a_bias, ws.a[0], ws.a_weight, out=ws.from_a[0])
+    times_weight = RepeatedProduct(ws.weight, batch)
     hyper_phase = main_phase = None
     for t, (step, h_next) in enumerate(zip(ws.steps, out.unbind(), strict=True)):
-        torch.mm(h, ws.weight, out=step.sums)
+        step.sums.copy_(times_weight(h))
         args = (
             *step.hyper, *step.hyper_rest, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t],
             step.a_next, step.hyper_c_next,
@@ -473,7 +177,8 @@ def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: 
     """
     length, batch, units = d_out.shape
     narrow = ws.narrow
-    weight_t, a_weight_t, w_d_t = ws.weight.t(), ws.a_weight.t(), w.w_d.mT
+    a_weight_t, w_d_t = ws.a_weight.t().contiguous(), w.w_d.mT
+    times_weight_t = RepeatedProduct(ws.weight.t(), batch)
     dh = torch.zeros(batch, units, dtype=call.product, device=d_out.device)
     dc, da, hyper_dc = d_last[0].clone(), d_last[1].clone(), d_last[2].clone()
     d_w_d, d_bias = torch.zeros_like(w.w_d), torch.zeros_like(w.bias)
@@ -512,7 +217,7 @@ def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: 
         )  # fmt: skip
         hyper_phase = hyper_phase or compiled(hyper_backward, call.cell, args)
         hyper_phase(*args)
-        torch.mm(step.sums, weight_t, out=dh)
+        dh = times_weight_t(step.sums)
         if not call.new:
             torch.mm(step.d_from_a[4], a_weight_t, out=da)
     if call.new:

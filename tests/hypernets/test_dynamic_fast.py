@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hyperrun import phases
+from hyperrun.hypernets import dynamic_blocks
 from hyperrun.hypernets.dynamic import HyperLSTM
 from tests.hypernets.test_dynamic import hyper_lstm, model_of, random_state, randomize
 
@@ -60,9 +61,7 @@ def test_fast_equals_step_by_step(norm, z_dim, z_from, dropout, hyper_dropout):
 @pytest.mark.parametrize("steps", [1, 2, 50])
 @pytest.mark.usefixtures("eager_phases")
 def test_fast_equals_step_by_step_for_any_length_and_for_chunks_of_any_size(monkeypatch, steps):
-    from hyperrun.hypernets import dynamic_fast
-
-    monkeypatch.setattr(dynamic_fast, "CHUNK_BYTES", 3 * 12 * 4 * 12 * 8)  # three steps at a time
+    monkeypatch.setattr(dynamic_blocks, "CHUNK_BYTES", 3 * 12 * 4 * 12 * 8)  # three steps at a time
     check(layer_of(norm=True), steps)
     check(layer_of(z_from="previous"), steps)
 
