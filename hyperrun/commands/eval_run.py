@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from hyperrun.commands.hydra_app import compose_config
+from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.hydra_app import compose_config, import_plugins
 from hyperrun.errors import UserError
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
@@ -22,13 +22,16 @@ from hyperrun.training.precision import choose_precision
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("hyperrun eval", description="Measure a run again from its checkpoint.")
+    parser = Arguments("hyperrun eval", "Measure a run again from its checkpoint.")
     parser.add_argument("run", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     parser.add_argument("--data", metavar="NAME", help="another data set of the same shape and classes")
     parser.add_argument("--precision", choices=["bf16", "fp16", "float32"], help="default: the run's own")
+    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
+    if args.plugins:
+        import_plugins([f"plugins={args.plugins}"])
     folder = find_run(args.run)
     result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision)
     if args.json:
