@@ -131,9 +131,14 @@ def sweep_group(argv: list[str]) -> str:
     return "sweep-" + hashlib.sha256(" ".join(argv).encode()).hexdigest()[:8]
 
 
-def model_name(cfg: DictConfig, context: Any) -> str:
+def typed_overrides(context: Any) -> list[str]:
+    """Return what was typed, interpolations as they stand (read one by one, they would be resolved)."""
+    return [str(o) for o in OmegaConf.to_container(context.overrides.task, resolve=False)]
+
+
+def model_name(cfg: DictConfig, typed: list[str]) -> str:
     """Return the preset's name, or one made of target and hypernet where the command line chose one of them itself."""
-    chosen = {o.partition("=")[0].partition("@")[0] for o in context.overrides.task}
+    chosen = {o.partition("=")[0].partition("@")[0] for o in typed}
     if not chosen & {"target", "hypernet"} and not OmegaConf.is_missing(cfg, "model"):
         return str(cfg.model)
     name = str(cfg.target.get("name", cfg.target.kind))
@@ -190,6 +195,13 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename:  # Hydra makes the folder outputs=DIR
         return f"cannot write to {error.filename}: {error.strerror} (outputs=DIR names another place)"
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        for group, _, choice in (word.partition("=") for word in argv):
+            options = sorted(
+                p.relative_to(CONF_DIR / group).with_suffix("").as_posix() for p in (CONF_DIR / group).rglob("*.yaml")
+            )
+            if group and options and choice not in options:
+                return f"{group} has no choice '{choice}' (allowed: {listed(choice, options)})"
     return str(error) if isinstance(error, ValueError) else None
 
 

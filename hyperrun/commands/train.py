@@ -26,6 +26,7 @@ from hyperrun.commands.hydra_app import (
     one_line_arguments,
     quiet_other_ranks,
     sweep_group,
+    typed_overrides,
 )
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
@@ -73,13 +74,16 @@ def job(cfg: DictConfig) -> float | None:
     context = HydraConfig.get()
     sweep = context.mode == RunMode.MULTIRUN
     try:
-        cfg.model = model_name(cfg, context)
+        typed = typed_overrides(context)
+        cfg.model = model_name(cfg, typed)
         config = from_omegaconf(cfg)
         if config.data.root is not None:  # the run is evaluated from other folders, too
             config.data.root = str(Path(config.data.root).expanduser().absolute())
-        command = shlex.join(["hyperrun", "train", *context.overrides.task])
+        command = shlex.join(["hyperrun", "train", *typed])
         return run(config, command, group=os.environ["HYPERRUN_SWEEP"] if sweep else config.experiment)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not say to which
+            error.filename = str(cfg.outputs)
         failed.append(error)
         if not sweep:
             return None  # main() raises it; raised here, Hydra would print lines of its own first

@@ -57,6 +57,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         state = torch.load(content, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is damaged or no checkpoint: it is a folder") from None
     except (OSError, MemoryError, torch.OutOfMemoryError):
         raise  # a drive that hiccups or a full GPU says nothing about the file
     except Exception as error:  # damaged bytes make torch.load raise almost anything

@@ -97,5 +97,11 @@ def max_over_ranks(number: int, world: World) -> int:
 
 
 def barrier(world: World) -> None:
-    if world.size > 1:
+    if world.size == 1:
+        return
+    try:
         dist.barrier()
+    except RuntimeError:
+        if world.is_main:
+            raise
+        raise SystemExit(1) from None  # the first process has ended, and has said why

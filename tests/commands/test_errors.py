@@ -146,8 +146,8 @@ IMPOSSIBLE = [
     ("train target=torchvision target.name=vgg11", "vgg11 cannot take images of 8x8"),
 ]
 MISSING = [
-    ("train data=cifar10 data.root=nowhere", "cifar10 is not in nowhere", "data.root=DIR"),
-    ("train data=mnist data.root=file", "mnist is not in file", "data.root=DIR"),
+    ("train data=cifar10 data.root=nowhere", "cifar10 is not in", "nowhere", "data.root=DIR"),
+    ("train data=mnist data.root=file", "mnist is not in", "file", "data.root=DIR"),
     ("train data=image_folder", "needs data.root=DIR", "train/CLASS"),
     ("train data=image_folder data.root=nowhere", "nowhere"),
 ]
@@ -195,7 +195,7 @@ def test_no_misleading_suggestion(here: Here, line: str, part: str) -> None:
 )
 def test_usage_errors_of_the_ordinary_flags(here: Here, line: str) -> None:
     done = here(*line.split(), status=2)
-    assert done.err.startswith("usage: hyperrun") and "error: " in done.err.splitlines()[-1]
+    assert_one_line(done.err)
     assert done.out == "" and "Traceback" not in done.err
 
 
