@@ -133,7 +133,9 @@ def sweep_group(argv: list[str]) -> str:
 
 def typed_overrides(context: Any) -> list[str]:
     """Return what was typed, interpolations as they stand (read one by one, they would be resolved)."""
-    return [str(o) for o in OmegaConf.to_container(context.overrides.task, resolve=False)]
+    raw = OmegaConf.to_container(context.overrides.task, resolve=False)
+    assert isinstance(raw, list)
+    return [str(override) for override in raw]
 
 
 def model_name(cfg: DictConfig, typed: list[str]) -> str:

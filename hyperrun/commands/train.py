@@ -84,11 +84,13 @@ def job(cfg: DictConfig) -> float | None:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not say to which
             error.filename = str(cfg.outputs)
+        if "Expected more than 1 value per channel" in str(error):  # torch finds it in the first step only
+            error = UserError("trainer.batch_size: a batch norm needs more than one value per channel; raise it")
         failed.append(error)
         if not sweep:
             return None  # main() raises it; raised here, Hydra would print lines of its own first
         print(f"hyperrun: error: {error}", file=sys.stderr)
-        raise
+        raise error from None
 
 
 def run(config: Config, command: str, group: str | None = None) -> float:
