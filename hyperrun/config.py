@@ -85,7 +85,8 @@ class TorchvisionTarget(TargetConfig):
     name: str
     """torchvision's name for it: resnet18, vgg11_bn, mobilenet_v3_small, vit_b_16, ..."""
     small_images: bool
-    """Adapt the first layers to images of 8 to 64 pixels: stride 1 in the first convolution, no pooling after it."""
+    """Adapt the first layers to images of 8 to 64 pixels: stride 1 in the first convolution and, in
+    ResNets, ShuffleNets and DenseNets, no pooling right after it."""
 
 
 @dataclass
@@ -146,9 +147,9 @@ class SelectingHypernet(HypernetConfig):
     generate: str
     """Which kinds of weights are generated: conv, linear or all; the first and last layer stay free."""
     include: list[str]
-    """Name patterns (conv2.weight, groups.0): if any are given, exactly the matching weights are generated."""
+    """Name patterns (conv2.weight, groups.0): if any are given, the matching weights are generated, and no others."""
     exclude: list[str]
-    """Name patterns of parameters that stay free."""
+    """Name patterns of parameters that stay free, also among those that `include` matches."""
 
     def __post_init__(self) -> None:
         choose("hypernet.generate", self.generate, ["conv", "linear", "all"])
@@ -403,7 +404,7 @@ class CosineSchedule(ScheduleConfig):
     """Half a cosine from the peak to final_factor times the peak."""
 
     final_factor: float
-    """Learning rate at the last step, as a fraction of the peak."""
+    """Learning rate that is reached when the last step is done, as a fraction of the peak."""
 
 
 @dataclass
@@ -415,7 +416,7 @@ class OneCycleSchedule(ScheduleConfig):
     initial_factor: float
     """Learning rate at the first step, as a fraction of the peak."""
     final_factor: float
-    """Learning rate at the last step, as a fraction of the peak."""
+    """Learning rate that is reached when the last step is done, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -695,7 +696,10 @@ def to_dict(config: Config) -> dict[str, Any]:
 def run_hash(config: Config) -> str:
     """Return eight hexadecimal digits that name what the run computes (see NOT_IN_HASH)."""
     plain = to_dict(config)
+    root = plain["data"]["root"]
     for key in NOT_IN_HASH:
         node, _, leaf = key.rpartition(".")
         (plain[node] if node else plain).pop(leaf, None)
+    if config.data.name == "image_folder":  # there the folder is the data
+        plain["data"]["root"] = root
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]

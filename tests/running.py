@@ -93,12 +93,14 @@ class Zygote:
 
     def __init__(self) -> None:
         self.errors = tempfile.TemporaryFile("w+")
+        # what the test that happens to be the first has set for itself is not for all the others
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HYPERRUN_", "HYDRA_", "COLUMNS"))}
         self.process = subprocess.Popen(
             [sys.executable, "-c", ZYGOTE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env={**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"},
+            env={**inherited, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"},
             text=True,
         )
         assert self._answer(300) == "ready"

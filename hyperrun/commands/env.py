@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from hyperrun.commands.arguments import Arguments
 
 PACKAGES = (
     "torch",
@@ -24,7 +25,7 @@ PACKAGES = (
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("hyperrun env", description="Versions, devices and paths, for a bug report.")
+    parser = Arguments("hyperrun env", "Versions, devices and paths, for a bug report.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     found = facts()

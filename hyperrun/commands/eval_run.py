@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from hyperrun.commands.hydra_app import compose_config
-from hyperrun.config import Config
+from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.hydra_app import compose_config, import_plugins
+from hyperrun.config import Config, TextData
 from hyperrun.errors import UserError
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
@@ -25,15 +25,19 @@ from hyperrun.training.precision import Precision, choose_precision
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("hyperrun eval", description="Measure a run again from its checkpoint.")
+    parser = Arguments("hyperrun eval", "Measure a run again from its checkpoint.")
     parser.add_argument("run", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     parser.add_argument("--data", metavar="NAME", help="another data set of the same shape and classes")
     parser.add_argument("--precision", choices=["bf16", "fp16", "float32"], help="default: the run's own")
+    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
+    parser.add_argument("--streams", type=int, metavar="N", help="data.eval_streams of a text; 1 reads it in one go")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
+    if args.plugins:
+        import_plugins([f"plugins={args.plugins}"])
     folder = find_run(args.run)
-    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision)
+    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision, args.streams)
     if args.json:
         print(json.dumps(result, indent=2))
         return 0
@@ -46,13 +50,19 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def evaluate_run(run: str, which: str = "best", data: str | None = None, precision: str | None = None) -> dict:
+def evaluate_run(
+    run: str,
+    which: str = "best",
+    data: str | None = None,
+    precision: str | None = None,
+    streams: int | None = None,
+) -> dict:
     """Return {"val": {metric: value}, "test": {...}, "model", "data", "checkpoint", "precision"} of a run folder.
 
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
     """
-    with load_run(run, which, data, precision) as (config, task, chosen):
+    with load_run(run, which, data, precision, streams) as (config, task, chosen):
         return {
             "model": config.model,
             "data": config.data.name,
@@ -64,7 +74,11 @@ def evaluate_run(run: str, which: str = "best", data: str | None = None, precisi
 
 @contextmanager
 def load_run(
-    run: str, which: str = "best", data: str | None = None, precision: str | None = None
+    run: str,
+    which: str = "best",
+    data: str | None = None,
+    precision: str | None = None,
+    streams: int | None = None,
 ) -> Iterator[tuple[Config, Task, Precision]]:
     """Give the config of a run, its task with the checkpoint's model, and the precision it was trained in.
 
@@ -75,6 +89,12 @@ def load_run(
     config = folder.read_config()
     if data is not None:
         config = dataclasses.replace(config, data=compose_config([f"data={data}"]).data)
+    if streams is not None:
+        if streams < 1:
+            raise UserError(f"--streams must be at least 1, not {streams}")
+        if not isinstance(config.data, TextData):
+            raise UserError(f"--streams is for runs on text, not for data={config.data.name}")
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_streams=streams))
     with join_world() as world:
         summary = folder.read_summary() or {}
         chosen = choose_precision(precision or summary.get("precision") or config.precision, world.device)
@@ -92,7 +112,7 @@ def load_model(task: Task, path: Path, device: torch.device) -> None:
     state = checkpoint.load(path, device)
     try:
         if "task" in state:
-            task.load_state_dict(state["task"])
+            task.check_fits(state["task"])
         task.model.load_state_dict(state["model"])
         if state.get("ema") is not None:  # last.pt: what was evaluated is the average, as best.pt holds it
             average = EMA(task.model, decay=0.0)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -52,8 +55,8 @@ def compose_config(overrides: list[str]) -> Config:
         UserError: what `hyperrun train` would refuse.
     """
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
-            return from_omegaconf(typed_groups_win(compose("train", overrides=overrides), overrides))
+        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE), composing():
+            return from_omegaconf(compose("train", overrides=overrides))
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -61,21 +64,36 @@ def compose_config(overrides: list[str]) -> Config:
         raise UserError(message) from None
 
 
-def typed_groups_win(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
+@contextmanager
+def composing() -> Iterator[None]:
+    """Within the block, whatever Hydra composes (to run, to print, for a sweep) obeys typed_groups_win."""
+    compose_plainly = ConfigLoaderImpl.load_configuration
+
+    def load_configuration(self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *args, **kwargs):
+        cfg = compose_plainly(self, config_name, overrides, *args, **kwargs)
+        return typed_groups_win(cfg, overrides, self)
+
+    ConfigLoaderImpl.load_configuration = load_configuration
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.load_configuration = compose_plainly
+
+
+def typed_groups_win(cfg: DictConfig, overrides: Iterable[str], loader: ConfigLoaderImpl) -> DictConfig:
     """Give a group chosen on the command line the values of its own file, where a preset or experiment set others.
 
     `experiment=ha2016/cifar10_wrn40_2 optim=adam` means Adam as optim/adam.yaml has it, not with the learning rate and
     momentum that the experiment wrote into the group for SGD. Values typed beside it (optim.lr=1e-3) stay.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    loader = GlobalHydra.instance().config_loader()
     for override in parsed:
         group, choice = override.get_key_element().lstrip("+~"), override.value()
-        if group not in SCHEMAS or not isinstance(choice, str):
+        if group not in SCHEMAS or override.is_sweep_override() or not isinstance(choice, str):
             continue
-        own = loader.repository.load_config(f"{group}/{choice}")  # type: ignore[attr-defined]
-        if own is None or not isinstance(own.config, DictConfig):
-            continue
+        own = loader.repository.load_config(f"{group}/{choice}")
+        if own is None or not isinstance(own.config, DictConfig) or own.defaults_list:
+            continue  # a file of the user's that builds on others is left as Hydra composed it
         fresh = OmegaConf.create(OmegaConf.to_container(own.config))
         for other in parsed:
             key = other.get_key_element().lstrip("+~")
@@ -84,6 +102,21 @@ def typed_groups_win(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
         with open_dict(cfg):
             cfg[group] = fresh
     return cfg
+
+
+@contextmanager
+def one_line_arguments() -> Iterator[None]:
+    """Within the block, what argparse finds wrong with Hydra's own options is one line, too."""
+    with_usage = argparse.ArgumentParser.error
+
+    def error(self: argparse.ArgumentParser, message: str) -> NoReturn:
+        raise UserError(f"{message} (hyperrun train --hydra-help)")
+
+    argparse.ArgumentParser.error = error
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.error = with_usage
 
 
 def quiet_other_ranks() -> list[str]:
@@ -98,9 +131,16 @@ def sweep_group(argv: list[str]) -> str:
     return "sweep-" + hashlib.sha256(" ".join(argv).encode()).hexdigest()[:8]
 
 
-def model_name(cfg: DictConfig, context: Any) -> str:
+def typed_overrides(context: Any) -> list[str]:
+    """Return what was typed, interpolations as they stand (read one by one, they would be resolved)."""
+    raw = OmegaConf.to_container(context.overrides.task, resolve=False)
+    assert isinstance(raw, list)
+    return [str(override) for override in raw]
+
+
+def model_name(cfg: DictConfig, typed: list[str]) -> str:
     """Return the preset's name, or one made of target and hypernet where the command line chose one of them itself."""
-    chosen = {o.partition("=")[0].partition("@")[0] for o in context.overrides.task}
+    chosen = {o.partition("=")[0].partition("@")[0] for o in typed}
     if not chosen & {"target", "hypernet"} and not OmegaConf.is_missing(cfg, "model"):
         return str(cfg.model)
     name = str(cfg.target.get("name", cfg.target.kind))
@@ -132,6 +172,8 @@ def dotted(node: DictConfig, prefix: str = "") -> Iterable[str]:
 
 def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
     """Return one line for an error that Hydra or omegaconf raised about the command line; None for any other error."""
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).partition("/")
         folder = CONF_DIR / group
@@ -155,6 +197,13 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename:  # Hydra makes the folder outputs=DIR
         return f"cannot write to {error.filename}: {error.strerror} (outputs=DIR names another place)"
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        for group, _, choice in (word.partition("=") for word in argv):
+            options = sorted(
+                p.relative_to(CONF_DIR / group).with_suffix("").as_posix() for p in (CONF_DIR / group).rglob("*.yaml")
+            )
+            if group and options and choice not in options:
+                return f"{group} has no choice '{choice}' (allowed: {listed(choice, options)})"
     return str(error) if isinstance(error, ValueError) else None
 
 

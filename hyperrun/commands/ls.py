@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from hyperrun.commands.arguments import Arguments
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.errors import choose
 
@@ -25,7 +25,7 @@ GROUPS = {
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("hyperrun ls", description="List what there is to choose from.")
+    parser = Arguments("hyperrun ls", "List what there is to choose from.")
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"any of {', '.join(GROUPS)} (default: all)")
     parser.add_argument(
         "--data", default="cifar10", metavar="NAME", help="count models for this data (default: cifar10)"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
+from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.eval_run import load_run
 from hyperrun.errors import UserError
 from hyperrun.tasks.language_modeling import LanguageModeling, sample
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("hyperrun sample", description="Let a trained language model write.")
+    parser = Arguments("hyperrun sample", "Let a trained language model write.")
     parser.add_argument("run", metavar="RUN", help="run folder of a language model")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="how the text begins (default: empty)")
     parser.add_argument("--length", type=int, default=400, metavar="N", help="further symbols (default: 400)")
-    parser.add_argument(
-        "--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest (default: 0.8)"
-    )
+    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest (default: 0.8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -17,12 +19,14 @@ from omegaconf import DictConfig
 from hyperrun.commands.data import fetch_if_missing
 from hyperrun.commands.hydra_app import (
     VERSION_BASE,
+    composing,
     explain,
     import_plugins,
     model_name,
+    one_line_arguments,
     quiet_other_ranks,
     sweep_group,
-    typed_groups_win,
+    typed_overrides,
 )
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
@@ -34,7 +38,7 @@ from hyperrun.tracking.environment import device_name, git_commit
 from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import choose_mode, first_line, wandb_run
 from hyperrun.training import checkpoint
-from hyperrun.training.distributed import World, barrier, join_world
+from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks
 from hyperrun.training.loop import LoopState, train
 from hyperrun.training.precision import Precision, choose_precision
 from hyperrun.training.seeds import seed_everything
@@ -49,7 +53,8 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
     failed.clear()
     try:
-        hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
+        with composing(), one_line_arguments():
+            hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
     except Exception as error:
         message = None if error in failed else explain(error, argv)
         if message is None:
@@ -69,16 +74,23 @@ def job(cfg: DictConfig) -> float | None:
     context = HydraConfig.get()
     sweep = context.mode == RunMode.MULTIRUN
     try:
-        cfg.model = model_name(cfg, context)
-        config = from_omegaconf(typed_groups_win(cfg, context.overrides.task))
-        command = shlex.join(["hyperrun", "train", *context.overrides.task])
+        typed = typed_overrides(context)
+        cfg.model = model_name(cfg, typed)
+        config = from_omegaconf(cfg)
+        if config.data.root is not None:  # the run is evaluated from other folders, too
+            config.data.root = str(Path(config.data.root).expanduser().absolute())
+        command = shlex.join(["hyperrun", "train", *typed])
         return run(config, command, group=os.environ["HYPERRUN_SWEEP"] if sweep else config.experiment)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not say to which
+            error.filename = str(cfg.outputs)
+        if "Expected more than 1 value per channel" in str(error):  # torch finds it in the first step only
+            error = UserError("trainer.batch_size: a batch norm needs more than one value per channel; raise it")
         failed.append(error)
         if not sweep:
             return None  # main() raises it; raised here, Hydra would print lines of its own first
         print(f"hyperrun: error: {error}", file=sys.stderr)
-        raise
+        raise error from None
 
 
 def run(config: Config, command: str, group: str | None = None) -> float:
@@ -121,8 +133,10 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         try:
             with wandb_run(config, folder, facts, group, mode, console.warn) as wandb:
                 state = train(task, config, precision, world, folder, console, wandb, stop, resume_from)
-                if stop.signal is not None:
-                    raise Preempted(f"stopped by {stop.signal.name} at step {state.step}, saved", stop.signal)
+                signalled = max_over_ranks(int(stop.signal or 0), world)  # a scheduler may tell one process only
+                if signalled:
+                    name = signal.Signals(signalled).name
+                    raise Preempted(f"stopped by {name} at step {state.step}, saved", signalled)
                 barrier(world)
                 summary = facts | select_and_test(task, folder, precision, world, state, config)
                 wandb.summarize(summary)

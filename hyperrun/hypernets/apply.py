@@ -27,8 +27,8 @@ def select_parameters(
 
     generate: "conv" (kernels of ungrouped convolutions), "linear" (matrices of linear layers) or "all" (both). The
         first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale.
-    include: shell-style name patterns. If any are given, exactly the matching weights are generated, whatever their
-        kind or place.
+    include: shell-style name patterns. If any are given, the matching weights are generated, whatever their kind or
+        place, but for those that `exclude` matches.
     exclude: name patterns of parameters that stay free.
 
     Raises:
@@ -51,7 +51,8 @@ def select_parameters(
     if not chosen:
         raise UserError(
             f"hypernet.generate={generate} leaves nothing to generate in this target: "
-            f"name weights with hypernet.include, e.g. {', '.join(list(weights)[:3])}"
+            f"name weights with hypernet.include (hypernet.exclude={exclude} still applies), e.g. "
+            f"{', '.join(list(weights)[:3])}"
         )
     return chosen
 

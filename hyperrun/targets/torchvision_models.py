@@ -30,6 +30,8 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
         options |= {"aux_logits": False, "init_weights": True}  # one output, as every other model has
     if cfg.name.startswith("vit_"):
         options["image_size"] = image_size
+    if cfg.name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
     try:
         model = builder(**options)
     except (RuntimeError, AssertionError, ValueError):

@@ -19,7 +19,7 @@ class ZeroPad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride > 1:
-            x = F.avg_pool2d(x, self.stride)
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)  # of odd sizes, as the strided convolution makes them
         return F.pad(x, self.pad)
 
 

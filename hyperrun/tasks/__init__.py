@@ -30,8 +30,11 @@ class Task(Protocol):
 
     batches_per_epoch: int
     examples_per_batch: int
-    tokens_per_example: int | None
-    """Symbols in a sequence, for throughput; None where examples are no sequences."""
+
+    @property
+    def tokens_per_example(self) -> int | None:
+        """Symbols in a sequence, for throughput; None where examples are no sequences."""
+        ...
 
     def batches(self, start: int) -> Iterator[tuple[Any, ...]]: ...
 
@@ -43,9 +46,17 @@ class Task(Protocol):
 
     def closing_words(self, precision: Precision) -> str | None: ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """What besides the model belongs into a checkpoint; all processes call it together."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what state_dict returned, to go on training. Raises UserError where it is of other data."""
+        ...
+
+    def check_fits(self, state: dict[str, Any]) -> None:
+        """Raise a UserError if the model of a checkpoint with this state cannot be evaluated on the task's data."""
+        ...
 
 
 def build_task(config: Config, world: World) -> Task:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.hypernets import with_hypernet
 from hyperrun.targets import build_language_target
-from hyperrun.training.distributed import World, sum_over_ranks
+from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
 from hyperrun.training.precision import Precision
 
 SAMPLE_LENGTH = 240
@@ -39,7 +39,7 @@ class LanguageLoss(nn.Module):
         inputs, targets: int64 [B, T]; first: the state begins anew.
         """
         logits, state = self.model(inputs, None if first else self.state)
-        self.state = detached(state)
+        self.state = on_tensors(Tensor.detach, state)
         loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
         return loss, {"loss": loss.detach(), "bpc": loss.detach() / math.log(2)}
 
@@ -111,27 +111,44 @@ class LanguageModeling:
         return f"{SAMPLE_LENGTH} {self.text.unit}s of its own, at temperature 0.8:\n{text}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what besides the model a resumed run, an evaluation or a sample needs."""
-        return {"state": self.loss.state, "vocabulary": self.text.vocabulary.state_dict()}
+        """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it.
+
+        The state is that of all processes' streams, in order, so that any number of processes can go on with it.
+        """
+        return {
+            "state": on_tensors(lambda part: gather_rows(part, self.world), self.loss.state),
+            "vocabulary": self.text.vocabulary.state_dict(),
+            "text": self.text.fingerprint,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the carried state again.
+        """Take up the carried state again, this process's rows of it, to go on training.
+
+        Raises:
+            UserError: the checkpoint is of another vocabulary or another text.
+        """
+        self.check_fits(state)
+        if state["text"] != self.text.fingerprint:
+            raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
+        rank, size = self.world.rank, self.world.size
+        self.loss.state = on_tensors(lambda part: part.chunk(size)[rank].clone(), state["state"])
+
+    def check_fits(self, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose model reads other symbols.
 
         Raises:
             UserError: the checkpoint is of another vocabulary.
         """
-        Vocabulary.from_state_dict(state["vocabulary"]).check_same(
-            self.text.vocabulary, "the checkpoint", f"data={self.text.name}"
-        )
-        self.loss.state = state["state"]
+        vocabulary = Vocabulary.from_state_dict(state["vocabulary"])
+        vocabulary.check_same(self.text.vocabulary, "the checkpoint", f"data={self.text.name}")
 
 
-def detached(state: State) -> State:
-    """Return the state cut off from the graph that made it."""
+def on_tensors(function: Callable[[Tensor], Tensor], state: State) -> State:
+    """Return the state with each tensor [B, ...] replaced by function(tensor)."""
     if isinstance(state, Tensor):
-        return state.detach()
+        return function(state)
     if isinstance(state, list | tuple):
-        return type(state)(detached(part) for part in state)
+        return type(state)(on_tensors(function, part) for part in state)
     return state
 
 
@@ -146,9 +163,9 @@ def sample(
     temperature: float = 0.8,
     seed: int = 0,
 ) -> str:
-    """Return `prompt` and `length` further symbols, each drawn from softmax(logits / temperature); 0 takes the likeliest.
+    """Return `prompt` and `length` further symbols, each drawn from softmax(logits / temperature).
 
-    Drawn on the CPU in float64 from a generator of its own, so that a seed gives the same text wherever the logits are
+    Temperature 0 takes the likeliest. Drawn on the CPU in float64 from a generator of its own, so that a seed gives the same text wherever the logits are
     the same.
 
     Raises:

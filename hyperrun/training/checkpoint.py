@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         state = torch.load(content, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"there is no checkpoint {path}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is damaged or no checkpoint: it is a folder") from None
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise  # a drive that hiccups or a full GPU says nothing about the file
     except Exception as error:  # damaged bytes make torch.load raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is damaged or no checkpoint: {reason[:120]}") from None
@@ -78,8 +83,11 @@ def load_latest(folder: Path, device: torch.device | str) -> tuple[dict[str, Any
             try:
                 return load(path, device), warning
             except UserError as error:
+                if "checkpoint format" in str(error):
+                    raise  # whole, and of another version: not to be thrown away
                 warning = f"{error}; going back to the checkpoint before it"
-                os.replace(path, path.with_suffix(".damaged"))
+                with suppress(FileNotFoundError):  # another process of the run was quicker
+                    os.replace(path, path.with_suffix(".damaged"))
     if warning:
         warning = warning.replace("going back to the checkpoint before it", "there is none before it: starting afresh")
     return None, warning

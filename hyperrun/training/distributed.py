@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,14 +46,10 @@ def join_world() -> Iterator[World]:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    already = dist.is_initialized()  # a later job of the same multirun
-    if not already:
+    if not dist.is_initialized():  # once for all jobs of a multirun: the meeting point is gone after the first
         dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield World(rank, size, device)
-    finally:
-        if not already:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    yield World(rank, size, device)
 
 
 def synchronize_norms(model: nn.Module, world: World) -> nn.Module:
@@ -85,15 +82,35 @@ def sum_over_ranks(values: Tensor, world: World) -> Tensor:
     return values
 
 
+def gather_rows(rows: Tensor, world: World) -> Tensor:
+    """Return the rows [B, ...] of all processes under one another, the first one's on top."""
+    if world.size == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world.size)]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 def any_rank(flag: bool, world: World) -> bool:
     """Return whether the flag is set in any process, so that all of them stop at the same step."""
+    return bool(max_over_ranks(int(flag), world))
+
+
+def max_over_ranks(number: int, world: World) -> int:
+    """Return the largest of the processes' numbers."""
     if world.size == 1:
-        return flag
-    value = torch.tensor(float(flag), device=world.device)
+        return number
+    value = torch.tensor(number, device=world.device)
     dist.all_reduce(value, dist.ReduceOp.MAX)
-    return bool(value.item())
+    return int(value.item())
 
 
 def barrier(world: World) -> None:
-    if world.size > 1:
+    if world.size == 1:
+        return
+    try:
         dist.barrier()
+    except RuntimeError:
+        if world.is_main:
+            raise
+        raise SystemExit(1) from None  # the first process has ended, and has said why

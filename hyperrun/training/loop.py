@@ -23,7 +23,7 @@ from hyperrun.tracking.metrics import MetricsFile
 from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint
-from hyperrun.training.distributed import World, any_rank, barrier, share_buffers, sum_over_ranks, wrap
+from hyperrun.training.distributed import World, any_rank, barrier, max_over_ranks, share_buffers, sum_over_ranks, wrap
 from hyperrun.training.ema import EMA
 from hyperrun.training.optim import build_optimizers, lr_factor, set_learning_rate
 from hyperrun.training.precision import Precision
@@ -140,8 +140,8 @@ def train(
                 wandb.log(row)
 
     def check_finite() -> None:
-        step = int(meter.first_bad.item())
-        if any_rank(step >= 0, world):
+        step = max_over_ranks(int(meter.first_bad.item()), world)
+        if step >= 0:
             raise RunFailed(non_finite_message(step, folder, precision))
 
     def save() -> None:
@@ -150,6 +150,7 @@ def train(
         broken = not all(bool(torch.isfinite(p).all()) for p in task.model.parameters())
         if any_rank(broken, world):
             raise RunFailed(non_finite_message(state.step, folder, precision, what="a weight"))
+        task_state = task.state_dict()
         if world.is_main:
             assert metrics is not None
             if best_model is not None:  # before last.pt, so that what last.pt calls the best is always there
@@ -162,7 +163,7 @@ def train(
                     "optimizers": [o.state_dict() for o in optimizers],
                     "scaler": scaler.state_dict(),
                     "ema": ema.state_dict() if ema else None,
-                    "task": task.state_dict(),
+                    "task": task_state,
                     "loop": asdict(state),
                     "meter": {"sums": meter.sums, "count": meter.count},
                     "metrics_position": metrics.position,

@@ -146,8 +146,8 @@ IMPOSSIBLE = [
     ("train target=torchvision target.name=vgg11", "vgg11 cannot take images of 8x8"),
 ]
 MISSING = [
-    ("train data=cifar10 data.root=nowhere", "cifar10 is not in nowhere", "data.root=DIR"),
-    ("train data=mnist data.root=file", "mnist is not in file", "data.root=DIR"),
+    ("train data=cifar10 data.root=nowhere", "cifar10 is not in", "nowhere", "data.root=DIR"),
+    ("train data=mnist data.root=file", "mnist is not in", "file", "data.root=DIR"),
     ("train data=image_folder", "needs data.root=DIR", "train/CLASS"),
     ("train data=image_folder data.root=nowhere", "nowhere"),
 ]
@@ -161,11 +161,11 @@ ARGUMENTS = [
 
 KINDS = (VERBS, GROUPS, KEYS, VALUES, TYPES, SYNTAX, IMPOSSIBLE, MISSING, ARGUMENTS)
 TABLE = [
-    pytest.param(line, parts, id=line, marks=pytest.mark.slow if number >= 5 else [])
+    pytest.param(line, parts, id=line, marks=pytest.mark.slow if number >= 4 else [])
     for kind in KINDS
     for number, (line, *parts) in enumerate(kind)
 ]
-"""Of each kind the first five are tried in every test run."""
+"""Of each kind the first four are tried in every test run."""
 
 
 @pytest.mark.parametrize(("line", "parts"), TABLE)
@@ -195,7 +195,7 @@ def test_no_misleading_suggestion(here: Here, line: str, part: str) -> None:
 )
 def test_usage_errors_of_the_ordinary_flags(here: Here, line: str) -> None:
     done = here(*line.split(), status=2)
-    assert done.err.startswith("usage: hyperrun") and "error: " in done.err.splitlines()[-1]
+    assert_one_line(done.err)
     assert done.out == "" and "Traceback" not in done.err
 
 
@@ -364,7 +364,10 @@ def test_eval_of_a_checkpoint_that_is_none(here: Here, run_folder: Path, tmp_pat
 
 @pytest.mark.parametrize(
     "what",
-    ["another model", *(pytest.param(what, marks=pytest.mark.slow) for what in CHECKPOINTS if what != "another model")],
+    [
+        "another model",
+        *(pytest.param(what, marks=pytest.mark.slow) for what in [*CHECKPOINTS][1:] if what != "another model"),
+    ],
 )
 def test_training_on_from_a_foreign_checkpoint(here: Here, run_folder: Path, what: str) -> None:
     """What was not written by this run is never trained on: one line, or the usual warning and a fresh start."""

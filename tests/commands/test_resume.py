@@ -70,7 +70,7 @@ def wait_until_it_trains(running: Running) -> None:
 
 def test_killed_at_random_moments(start: Start, uninterrupted: Path) -> None:
     training = summary(uninterrupted)["time/train_s"]
-    done = kill_until_it_ends(lambda: start(*LINE), random.Random(0), training, kills=5)
+    done = kill_until_it_ends(lambda: start(*LINE), random.Random(0), training, kills=4)
     assert_same_run(done.folder, uninterrupted)
 
 

@@ -287,6 +287,15 @@ def test_clear_removes_what_a_run_leaves_and_nothing_of_the_users(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_sweep_removes_what_killed_processes_left_half_written(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    for path in (tmp_path / "summary.json.12.tmp", folder.checkpoints / "last.12.tmp", folder.checkpoints / "last.pt"):
+        path.write_text("")
+    folder.sweep()
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["last.pt"]
+
+
 @pytest.mark.parametrize("name", ["", "config.yaml", "checkpoints/best.pt"])
 def test_a_run_is_found_by_its_folder_or_a_file_in_it(tmp_path, name):
     folder = RunFolder(tmp_path / "run")

@@ -283,3 +283,37 @@ def test_a_damaged_checkpoint_does_not_take_the_place_of_the_good_one_before_it(
     (folder / "last.pt").write_bytes(b"damaged again")
     state, _ = checkpoint.load_latest(folder, "cpu")
     assert state is not None and state["loop"]["step"] == 1
+
+
+@pytest.mark.parametrize(
+    "trouble", [OSError(5, "Input/output error"), MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=repr
+)
+def test_a_whole_checkpoint_that_cannot_be_read_just_now_keeps_its_place(folder, monkeypatch, trouble):
+    """A full GPU or a network drive that hiccups is no damage: the run must not go back, nor start afresh, for it."""
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+
+    def fails(*_, **__):
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", fails)
+        with pytest.raises(Exception):  # noqa: B017 - whatever says so
+            checkpoint.load_latest(folder, "cpu")
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before
+
+
+def test_two_processes_that_find_the_same_damage_both_go_back(folder, monkeypatch):
+    """Under torchrun every process reads the checkpoint, and another one may have set it aside in the meantime."""
+    (folder / "last.pt").write_bytes(b"damaged")
+    read = Path.read_bytes
+
+    def meanwhile(path: Path) -> bytes:
+        content = read(path)
+        if path.name == "last.pt":
+            path.rename(path.with_suffix(".damaged"))
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", meanwhile)
+    state, warning = checkpoint.load_latest(folder, "cpu")
+    assert state is not None and state["loop"]["step"] == 1
+    assert "going back" in warning
