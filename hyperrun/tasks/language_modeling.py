@@ -14,6 +14,7 @@ from hyperrun.config import Config, TextData
 from hyperrun.data import load_text
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
+from hyperrun.errors import UserError
 from hyperrun.hypernets import with_hypernet
 from hyperrun.targets import build_language_target
 from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
@@ -165,8 +166,8 @@ def sample(
 ) -> str:
     """Return `prompt` and `length` further symbols, each drawn from softmax(logits / temperature).
 
-    Temperature 0 takes the likeliest. Drawn on the CPU in float64 from a generator of its own, so that a seed gives the same text wherever the logits are
-    the same.
+    Temperature 0 takes the likeliest. Drawn on the CPU in float64 from a generator of its own, so that a seed gives the
+    same text wherever the logits are the same.
 
     Raises:
         UserError: the prompt has symbols the vocabulary lacks.
