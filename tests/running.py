@@ -54,7 +54,7 @@ EVERYTHING = (
 ZYGOTE = """
 import atexit, json, os, sys, traceback
 import sklearn.datasets, wandb
-import hyperrun.commands.train, hyperrun.tasks.classification
+import hyperrun.commands.train, hyperrun.tasks.classification, hyperrun.tasks.language_modeling
 from hyperrun.cli import main
 
 print("ready", flush=True)

@@ -21,7 +21,7 @@ from hyperrun.tracking.run_folder import find_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
 from hyperrun.training.ema import EMA
-from hyperrun.training.precision import Precision, choose_precision
+from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 
 
 def main(argv: list[str]) -> int:
@@ -98,6 +98,7 @@ def load_run(
     with join_world() as world:
         summary = folder.read_summary() or {}
         chosen = choose_precision(precision or summary.get("precision") or config.precision, world.device)
+        torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
         task = build_task(config, world)
         load_model(task, folder.checkpoints / f"{which}.pt", world.device)
         yield config, task, chosen

@@ -40,7 +40,7 @@ from hyperrun.tracking.wandb_run import choose_mode, first_line, wandb_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks
 from hyperrun.training.loop import LoopState, train
-from hyperrun.training.precision import Precision, choose_precision
+from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
 
@@ -111,6 +111,7 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         # everything that can be wrong with the request shows here, before anything is written
         seed_everything(config.seed, config.deterministic)
         precision = choose_precision(config.precision, world.device)
+        torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
         if world.is_main:
             fetch_if_missing(config.data.name, config.data.root)
         barrier(world)
@@ -189,6 +190,7 @@ def run_facts(config: Config, task: Task, precision: Precision, world: World, co
         "metric": task.metric,
         **task.facts(),
         "precision": precision.name,
+        "matmul_precision": torch.get_float32_matmul_precision(),
         "device": device_name(world.device),
         "processes": world.size,
         "torch": torch.__version__,

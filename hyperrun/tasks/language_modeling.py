@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hyperrun.config import Config, TextData
 from hyperrun.data import load_text
+from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError
@@ -109,7 +110,7 @@ class LanguageModeling:
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: a short sample of the model's own text."""
         text = sample(self.model, self.text.vocabulary, SAMPLE_LENGTH, precision=precision)
-        return f"{SAMPLE_LENGTH} {self.text.unit}s of its own, at temperature 0.8:\n{text}"
+        return f"{SAMPLE_LENGTH} {UNITS[self.text.unit]} of its own, at temperature 0.8:\n{text}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it.
