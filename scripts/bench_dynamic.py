@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from rich.console import Console as RichConsole
@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hyperrun.config import DynamicHypernet
+from hyperrun.hypernets.compiled_phases import why_not_compiled
 from hyperrun.hypernets.dynamic import HyperLSTM
-from hyperrun.phases import why_not_compiled
 from hyperrun.targets.recurrent import LSTMLayer
 from hyperrun.tracking.environment import device_name, git_commit
 
@@ -111,7 +111,8 @@ def peak_memory(name: str, size: str) -> float:
         step()
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would be no less than that of the process that began us
+    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
 def bench(size: str, names: list[str], args: argparse.Namespace) -> list[dict]:

@@ -60,7 +60,7 @@ class Step(NamedTuple):
     d_from_a: tuple[Tensor, ...]
     """Gradient of the a part by gate, and whole; empty where nothing is kept."""
     d_z: Tensor | None
-    """[B, 12, Nz]"""
+    """Gradient of z, [12, B, Nz]."""
     dd: tuple[Tensor, ...]
     """Gradients of the twelve scaling vectors, [B, H] each."""
 
@@ -107,7 +107,7 @@ class Workspace:
         if keep:
             row = self.d_from_a[before]
             d_from_a = (*row[:, : self.narrow].chunk(4, 1), row)
-            d_z = self.d_from_a[source, :, self.narrow :].view(len(row), len(self.d), -1)
+            d_z = self.d_from_a[source, :, self.narrow :].view(len(row), len(self.d), -1).transpose(0, 1)
             dd = self.dd[:, t % self.chunk].unbind()
         return Step(
             sums,
@@ -162,7 +162,8 @@ class RepeatedProduct:
         self.weight, self.packed = weight, None
         if weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16):
             try:  # operators that inductor uses, not part of torch's interface
-                self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.t(), batch)
+                # contiguous first: oneDNN's own transposition is several times slower
+                self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), batch)
                 self.linear = torch.ops.mkldnn._linear_pointwise.default
             except (AttributeError, NotImplementedError, RuntimeError):
                 self.packed = None

@@ -4,8 +4,8 @@ The same mathematics as HyperLSTM.step (dynamic.py), arranged for speed:
 
 - x_t W for all steps is one product before the loop; h is multiplied once a step, by [W_h | hyper cell's W for h], and
   a once, by [hyper cell's W_h | W_z]: small products cost their call more than their arithmetic;
-- between these two products stand two pointwise phases (phases.py), which write into blocks made beforehand; the second
-  makes the scaling vectors on the way where Nz is small;
+- between these two products stand two pointwise phases (dynamic_phases.py), each compiled as one, which write into
+  blocks made beforehand; the second makes the scaling vectors on the way where Nz is small;
 - backward needs of each step only its sums before the scaling, c and a: it makes the rest again from them, and puts
   the gradients of these sums in their place, so that each weight's gradient is one product after the loop. Only the
   scaling weights, whose gradients are as large as the step's widest block, are summed up every few steps;
@@ -22,9 +22,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hyperrun.hypernets.compiled_phases import compiled
 from hyperrun.hypernets.dynamic_blocks import Pool, RepeatedProduct, Weights, Workspace
-from hyperrun.hypernets.dynamic_phases import CellSpec, hyper_backward, hyper_forward, main_backward, main_forward
-from hyperrun.phases import compiled
+from hyperrun.hypernets.dynamic_phases import (
+    CellSpec,
+    hyper_backward,
+    hyper_forward,
+    main_backward,
+    main_forward,
+    z_backward,
+)
 
 
 class Call(NamedTuple):
@@ -193,17 +200,22 @@ def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: 
     d_outs = d_out.unbind()
     ws.d_from_a[-1].zero_()  # nothing follows the last state; if z reads the new one, nothing reads z of the first
     ws.d_from_a[0].zero_()
-    hyper_phase = main_phase = None
+    hyper_phase = main_phase = z_phase = None
     for t in reversed(range(length)):
         step = ws.steps[t]
+        assert step.d_z is not None
         args = (
             *step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], d_outs[t], dh, dc, *step.dd,
             *gate_sums,
         )  # fmt: skip
         main_phase = main_phase or compiled(main_backward, call.main, args)
         main_phase(*args)
-        assert step.d_z is not None
-        step.d_z.copy_(torch.bmm(ws.dd[:, t % ws.chunk], w_d_t).transpose(0, 1))
+        if call.main.inline:
+            args = (ws.dd[:, t % ws.chunk], w.w_d, step.d_z)
+            z_phase = z_phase or compiled(z_backward, None, args)
+            z_phase(*args)
+        else:
+            step.d_z.copy_(torch.bmm(ws.dd[:, t % ws.chunk], w_d_t))
         if t % ws.chunk == 0:
             z = ws.from_a[t + ws.ahead : min(t + ws.chunk, length) + ws.ahead, :, narrow:]
             part = ws.dd[:, : len(z)].flatten(1, 2)

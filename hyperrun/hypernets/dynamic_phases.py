@@ -143,6 +143,11 @@ def main_backward(spec: CellSpec, *tensors: Tensor) -> None:
     add(sums, rest[20:])
 
 
+def z_backward(spec: None, dd: Tensor, w_d: Tensor, d_z: Tensor) -> None:
+    """Gradient of z [12, B, Nz], written, from that of the scaling vectors [12, B, H] and w_d [12, Nz, H]."""
+    d_z.copy_((dd[:, :, None] * w_d[:, None]).sum(-1))
+
+
 def expand_rows(norms: Sequence[Tensor], batch: int) -> list[Tensor]:
     """Give each example a row of its own, so that the derivative needs no sum over the batch within the phase."""
     return [n.expand(batch, -1) for n in norms]

@@ -18,10 +18,12 @@ Here = Callable[..., Any]
 
 COUNTS = {"params/trainable", "params/generated", "params/free", "params/target", "params/compression"}
 
+RECURRENT = {"rnn", "hyperrnn", "lstm", "lnlstm", "hyperlstm", "lnhyperlstm"}
+
 GROUPS = {
-    "models": ("model", ["cnn", "hypercnn", "hyperresnet", "resnet"]),
-    "targets": ("target", ["cnn", "torchvision", "wide_resnet"]),
-    "hypernets": ("hypernet", ["none", "static"]),
+    "models": ("model", ["cnn", "hypercnn", "hyperresnet", "resnet", *RECURRENT]),
+    "targets": ("target", ["cnn", "recurrent", "torchvision", "wide_resnet"]),
+    "hypernets": ("hypernet", ["dynamic", "none", "static"]),
     "data": ("data", ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "svhn"]),
     "optim": ("optim", ["adam", "adamw", "muon", "sgd"]),
     "experiments": ("experiment", ["ha2016/mnist_cnn", "ha2016/mnist_hypercnn"]),
@@ -99,7 +101,11 @@ def test_models_are_counted_for_the_data_asked_for(here: Here, listing: dict[str
     assert digits["hypercnn"]["params/trainable"] == 5710
     # the modern Wide ResNet 40-2: 2,243,546 and 155,626 for CIFAR-10 (paper_facts.md, 1.5)
     assert (cifar["resnet"]["params/trainable"], cifar["hyperresnet"]["params/trainable"]) == (2_243_546, 155_626)
-    assert {entry["data"] for entry in digits.values()} == {"digits"}
+    assert {entry["data"] for entry in digits.values()} == {"digits", "ptb_char"}
+    assert {name for name, entry in digits.items() if entry["data"] == "ptb_char"} == RECURRENT
+    words = {entry["name"]: entry for entry in json.loads(here("ls", "models", "--text", "ptb", "--json").out)}
+    assert {entry["data"] for entry in words.values()} == {"cifar10", "ptb"}
+    assert words["lstm"]["params/trainable"] == 4 * 256 * (10_000 + 256 + 1) + 257 * 10_000
 
 
 def test_json_of_several_groups_is_an_object(here: Here, listing: dict[str, Any]) -> None:

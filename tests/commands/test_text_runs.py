@@ -295,16 +295,8 @@ def test_the_state_of_two_processes_goes_on_in_one(start: Start, tmp_path: Path)
     assert alone.wait() == 0, alone.err
     die = DIE.format(number=2)
     shared = PLAIN | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617"}
-    both = [
-        start(
-            "train",
-            *line,
-            cwd=tmp_path / "both",
-            env=shared | {"RANK": str(r), "LOCAL_RANK": str(r)},
-            before=DIE.format(number=2),
-        )
-        for r in (0, 1)
-    ]
+    ranks = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    both = [start("train", *line, cwd=tmp_path / "both", env=env, before=die) for env in ranks]
     both[0].until(lambda: both[0].poll() is not None)
     both[1].send(signal.SIGKILL)
     assert both[0].poll() == -signal.SIGKILL

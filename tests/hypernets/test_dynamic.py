@@ -14,7 +14,7 @@ from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
 from hyperrun.hypernets import DynamicModel, count_parameters, with_hypernet
 from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
-from hyperrun.targets import build_target
+from hyperrun.targets import build_language_target
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.recurrent import LSTMLayer, RNNLayer, draw_kept
 from tests import reference_cells
@@ -41,7 +41,7 @@ def hyper_lstm(norm: bool = False, inputs: int = 3, units: int = 4, dropout: flo
 
 def model_of(*overrides: str, vocabulary: int = 7) -> nn.Module:
     config = compose_config(["data=digits", *overrides])
-    return with_hypernet(config.hypernet, build_target(config.target, 0, vocabulary, 0))
+    return with_hypernet(config.hypernet, build_language_target(config.target, vocabulary))
 
 
 LAYERS = {

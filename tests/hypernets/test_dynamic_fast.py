@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperrun import phases
-from hyperrun.hypernets import dynamic_blocks
+from hyperrun.hypernets import compiled_phases, dynamic_blocks
 from hyperrun.hypernets.dynamic import HyperLSTM
 from tests.hypernets.test_dynamic import hyper_lstm, model_of, random_state, randomize
 
@@ -68,7 +67,7 @@ def test_fast_equals_step_by_step_for_any_length_and_for_chunks_of_any_size(monk
 
 def test_compiled_phases_equal_step_by_step():
     check(layer_of(norm=True, dropout=0.4, units=40, hyper_size=20))
-    assert phases.why_not_compiled() is None
+    assert compiled_phases.why_not_compiled() is None
 
 
 @pytest.mark.slow
@@ -80,7 +79,7 @@ def test_compiled_phases_equal_step_by_step_in_every_combination(norm, z_dim, z_
     keys = {"norm": norm, "z_dim": z_dim, "z_from": z_from, "dropout": dropout, "recurrent_dropout": dropout}
     check(layer_of(units=40, hyper_size=20, **keys))
     check(layer_of(torch.float, units=40, hyper_size=20, **keys), rtol=1e-4, atol=2e-5)
-    assert phases.why_not_compiled() is None
+    assert compiled_phases.why_not_compiled() is None
 
 
 @pytest.mark.usefixtures("eager_phases")
@@ -220,12 +219,12 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
     def broken(*_: Any) -> Any:
         raise RuntimeError("no C++ compiler\nand much more")
 
-    monkeypatch.setattr(phases, "_by_inductor", broken)
-    monkeypatch.setattr(phases, "_failed", [])
-    monkeypatch.setattr(phases, "_said", set())
+    monkeypatch.setattr(compiled_phases, "_by_inductor", broken)
+    monkeypatch.setattr(compiled_phases, "_failed", [])
+    monkeypatch.setattr(compiled_phases, "_said", set())
     with caplog.at_level(logging.WARNING):
         check(layer_of(units=13))
     assert [r.getMessage() for r in caplog.records] == [
         "recurrent steps run operator by operator, several times slower: RuntimeError: no C++ compiler"
     ]
-    assert phases.why_not_compiled() == "RuntimeError: no C++ compiler"
+    assert compiled_phases.why_not_compiled() == "RuntimeError: no C++ compiler"
