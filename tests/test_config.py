@@ -195,6 +195,7 @@ PUBLIC = {
 }
 """What the README and scripts rely on: the groups chosen, then key -> value typed. Nothing is taken out of here."""
 
+
 @pytest.mark.parametrize("chosen", PUBLIC, ids=" ".join)
 def test_public_keys_are_taken(chosen):
     keys = {key: value for key, value in PUBLIC[chosen].items() if not key.endswith(".kind")}

@@ -18,6 +18,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -66,18 +67,42 @@ def compose_config(overrides: list[str]) -> Config:
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """Within the block, whatever Hydra composes (to run, to print, for a sweep) obeys typed_groups_win."""
+    """Within the block, whatever Hydra composes (to run, to print, for a sweep) obeys typed_groups_win.
+
+    Before the jobs of a sweep Hydra composes once without what is swept over, and then knows no key that only the
+    swept choices have: `-m model=lstm,hyperlstm target.hidden_size=256`. Here it composes the first job instead.
+    """
     compose_plainly = ConfigLoaderImpl.load_configuration
 
-    def load_configuration(self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], *args, **kwargs):
-        cfg = compose_plainly(self, config_name, overrides, *args, **kwargs)
-        return typed_groups_win(cfg, overrides, self)
+    def load_configuration(
+        self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, *args, **kwargs
+    ):
+        composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
+        cfg = compose_plainly(self, config_name, composed, run_mode, *args, **kwargs)
+        if composed != overrides:  # what the sweeper will read
+            task = [
+                o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_hydra_override()
+            ]
+            OmegaConf.update(cfg, "hydra.overrides.task", task)
+        return typed_groups_win(cfg, composed, self)
 
     ConfigLoaderImpl.load_configuration = load_configuration
     try:
         yield
     finally:
         ConfigLoaderImpl.load_configuration = compose_plainly
+
+
+def first_job(overrides: Iterable[str]) -> list[str]:
+    """Return the overrides of a sweep's first job, as far as they can be told from the line alone."""
+    first = []
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.is_choice_sweep() or override.is_range_sweep():
+            key = override.input_line.partition("=")[0]
+            first.append(f"{key}={next(iter(override.sweep_string_iterator()))}")
+        elif not override.is_sweep_override():
+            first.append(override.input_line)
+    return first
 
 
 def typed_groups_win(cfg: DictConfig, overrides: Iterable[str], loader: ConfigLoaderImpl) -> DictConfig:
@@ -150,7 +175,7 @@ def model_name(cfg: DictConfig, typed: list[str]) -> str:
 def keys_in_use(argv: Iterable[str]) -> list[str]:
     """Return every key that can be typed beside the groups chosen in `argv` (a target has its own keys)."""
     groups = sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
-    chosen = [word for word in argv if word.partition("=")[0] in groups and "," not in word]
+    chosen = first_job(word for word in argv if word.partition("=")[0] in groups)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
