@@ -109,7 +109,7 @@ def test_every_kind_has_a_file():
 def test_every_kind_has_a_builder():
     assert SCHEMAS["target"].keys() == TARGETS.keys() | LANGUAGE_TARGETS.keys()
     assert not TARGETS.keys() & LANGUAGE_TARGETS.keys()
-    assert SCHEMAS["hypernet"].keys() - {"none"} == HYPERNETS.keys()
+    assert SCHEMAS["hypernet"].keys() - {"none", "dynamic"} == HYPERNETS.keys()
 
 
 def test_no_file_names_code():
@@ -140,7 +140,7 @@ def test_an_experiments_header_has_its_command_and_the_papers_figures(name):
     paper = compose_config([choice(name)]).paper
     assert paper is not None
     assert f"hyperrun train {choice(name)}" in header
-    assert f"{paper.value}%" in header or f"{paper.value} bits per character" in header
+    assert f"{paper.value}%" in header or f"{paper.value:.3f} bits per character" in header
     assert f"{paper.params:,}" in header or f"{paper.params / 1e6:g} M" in header
 
 

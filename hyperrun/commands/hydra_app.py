@@ -98,7 +98,7 @@ def first_job(overrides: Iterable[str]) -> list[str]:
     first = []
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.is_choice_sweep() or override.is_range_sweep():
-            key = override.input_line.partition("=")[0]
+            key = str(override.input_line).partition("=")[0]
             first.append(f"{key}={next(iter(override.sweep_string_iterator()))}")
         elif not override.is_sweep_override():
             first.append(override.input_line)

@@ -143,8 +143,9 @@ def table(what: str, rows: list[dict[str, Any]]) -> Table:
 def paper_cell(row: dict[str, Any]) -> str:
     if "paper/value" not in row:
         return ""
-    units = {"test_error": "% error", "test_bpc": " bpc"}
-    figure = f"{row['paper/value']}{units.get(row['paper/metric'], '')}"
+    value = row["paper/value"]
+    figures = {"test_error": f"{value}% error", "test_bpc": f"{value:.3f} bits per character"}
+    figure = figures.get(row["paper/metric"], value)
     part = row["paper/part"]
     of = f" for {part} (ours {row['params/counted']:,})" if part else ""
     return f"{figure}, {row['paper/params']:,}{of}"

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hyperrun.hypernets.cuda_graph import GraphedLoop
+
 CHUNK_BYTES = 8 * 2**20
 """Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
 cache."""
@@ -98,6 +100,7 @@ class Workspace:
         self.ahead = 1 if new else 0
         """z of step t comes from a after it, or before it."""
         self.steps = [self.step(t, keep) for t in range(length)]
+        self.forward_graph, self.backward_graph = GraphedLoop(), GraphedLoop()
 
     def step(self, t: int, keep: bool) -> Step:
         k, before, after = (t, t, t + 1) if keep else (0, t % 2, (t + 1) % 2)

@@ -73,8 +73,16 @@ class HyperLSTMSequence(torch.autograd.Function):
             ws = call.pool.take(w, x, call.product, call.new)
         else:
             ws = Workspace(w, x, call.product, call.new, keep=False)
+
+        def run(
+            x: Tensor, h: Tensor, c: Tensor, a: Tensor, hyper_c: Tensor, *kept: Tensor | None
+        ) -> tuple[Tensor, ...]:
+            own = call._replace(kept=kept[0], hyper_kept=kept[1])
+            return forward_loop(own, ws, w, x.to(call.product), h.to(call.product), (c, a, hyper_c))
+
+        inputs = (x, h, c, a, hyper_c, call.kept, call.hyper_kept)
         with torch.autocast(x.device.type, enabled=False):
-            out, last = forward_loop(call, ws, w, x.to(call.product), h.to(call.product), (c, a, hyper_c))
+            out, *last = ws.forward_graph(run, inputs, tensors[4:]) if call.differentiable else run(*inputs)
         if call.differentiable:
             ctx.call, ctx.workspace = call, ws
             ctx.save_for_backward(x, out, *tensors)
@@ -92,18 +100,23 @@ class HyperLSTMSequence(torch.autograd.Function):
             if ws is None:  # a second backward pass (retain_graph): the first has overwritten the blocks
                 ws = Workspace(w, x, call.product, call.new, keep=True)
                 forward_loop(call, ws, w, x.to(call.product), h.to(call.product), tuple(state))
-            d_state = backward_loop(call, ws, w, d_out.to(call.product), tuple(d_last))
+
+            def run(d_out: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+                own = call._replace(kept=rest[3], hyper_kept=rest[4])
+                return backward_loop(own, ws, w, d_out.to(call.product), rest[:3])
+
+            gradients = ws.backward_graph(run, (d_out, *d_last, call.kept, call.hyper_kept), tensors[4:])
+            d_state, (d_bias, d_w_d), norm_sums = gradients[:4], gradients[4:6], gradients[6:]
             previous = torch.cat([h.to(call.product)[None], out[:-1]])
             d_x, *d_weights = weight_gradients(call, ws, w, x, previous, ctx.needs_input_grad[1])
-            norms = [s.sum(0) for s in (*d_state.norm_sums, *d_state.cell_norm_sums)]
+            norms = [s.sum(0) for s in norm_sums]
         call.pool.give(ws, x, w, call.product)
-        grads = [*d_weights[:2], d_state.bias, *d_weights[2:], d_state.w_d, *norms]
-        return None, d_x, *d_state.state, *grads
+        return None, d_x, *d_state, *d_weights[:2], d_bias, *d_weights[2:], d_w_d, *norms
 
 
 def forward_loop(
     call: Call, ws: Workspace, w: Weights, x: Tensor, h: Tensor, state: tuple[Tensor, ...]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, ...]:
     """Run all steps; x [T, B, I] and h [B, H] in the products' type. Returns outputs and the last c, a, hyper c."""
     length, batch, inputs = x.shape
     wide, narrow, units = ws.wide, ws.narrow, h.shape[1]
@@ -137,7 +150,7 @@ def forward_loop(
         main_phase(*args)
         h = h_next
     last = ws.steps[-1]
-    return out, (last.c_next.clone(), last.a_next.clone(), last.hyper_c_next.clone())
+    return out, last.c_next.clone(), last.a_next.clone(), last.hyper_c_next.clone()
 
 
 def make_scales(call: Call, ws: Workspace, w: Weights, z: Tensor) -> tuple[Tensor, ...]:
@@ -167,18 +180,13 @@ def by_step(kept: Tensor | None, length: int) -> list[tuple[Tensor, ...]]:
     return [()] * length if kept is None else [(k,) for k in kept.unbind()]
 
 
-class StateGradients(NamedTuple):
-    state: tuple[Tensor, ...]
-    """Of h, c, a, hyper c before the first step."""
-    bias: Tensor
-    w_d: Tensor
-    norm_sums: tuple[Tensor, ...]
-    """Of the main cell's norms, [B, ...]: to be summed over the batch."""
-    cell_norm_sums: tuple[Tensor, ...]
-
-
-def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: tuple[Tensor, ...]) -> StateGradients:
+def backward_loop(
+    call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """Run all steps backward; d_out [T, B, H] in the products' type, d_last of c, a and hyper c.
+
+    Returns the gradients of h, c, a, hyper c before the first step, of the bias, of w_d, and those of the norms, of
+    main cell and hyper cell, [B, ...] each: to be summed over the batch.
 
     Afterwards ws.sums and ws.from_x hold their own gradients, ws.d_from_a those of ws.from_a.
     """
@@ -234,7 +242,7 @@ def backward_loop(call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: 
             torch.mm(step.d_from_a[4], a_weight_t, out=da)
     if call.new:
         torch.mm(ws.d_from_a[0], a_weight_t, out=da)
-    return StateGradients((dh.to(dc.dtype), dc, da, hyper_dc), d_bias, d_w_d, sums, hyper_sums)
+    return dh.to(dc.dtype), dc, da, hyper_dc, d_bias, d_w_d, *sums, *hyper_sums
 
 
 def weight_gradients(

@@ -110,7 +110,8 @@ class Console:
             self._record(f"{name}: {value}")
         self.rich.print(table)
         self.say(f"files   {folder}")
-        self.say(f"next    hyperrun eval {folder}")
+        verbs = ["eval", "sample"] if summary["task"] == "language_modeling" else ["eval"]
+        self.say(f"next    {'; '.join(f'hyperrun {verb} {folder}' for verb in verbs)}")
 
 
 def describe(row: dict[str, Any], unit: str) -> str:
@@ -142,8 +143,11 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
                 f"{summary['paper/value']} {summary['paper/metric']} ({summary['paper/params']:,} parameters)",
             )
         )
+    speed = f"{summary['throughput/examples_per_s']:,.0f} examples/s"
+    if "throughput/tokens_per_s" in summary:
+        speed = f"{summary['throughput/tokens_per_s']:,.0f} symbols/s"
     rows += [
-        ("training time", f"{summary['time/train_s']:.1f} s, {summary['throughput/examples_per_s']:,.0f} examples/s"),
+        ("training time", f"{summary['time/train_s']:.1f} s, {speed}"),
         ("precision, device", f"{summary['precision']}, {summary['device']}"),
     ]
     return rows

@@ -88,6 +88,38 @@ def test_experiments_have_the_papers_numbers(listing: dict[str, Any]) -> None:
     assert found["ha2016/mnist_hypercnn"]["paper/part"] == "conv2.weight"
 
 
+LANGUAGE = {
+    "ha2016/ptb_lstm1000": (4_254_050, 4.25, 1.312),
+    "ha2016/ptb_lstm1250": (6_567_550, 6.57, 1.306),
+    "ha2016/ptb_lstm1000x2": (12_258_050, 12.26, 1.281),
+    "ha2016/ptb_lnlstm1000": (4_260_050, 4.26, 1.267),
+    "ha2016/ptb_hyperlstm1000": (4_911_874, 4.91, 1.265),
+    "ha2016/ptb_lnhyperlstm1000": (4_922_642, 4.92, 1.250),
+    "ha2016/ptb_lnhyperlstm1000_z16": (5_085_170, 5.06, 1.233),
+    "ha2016/ptb_lnhyperlstm1000x2": (14_406_690, 14.41, 1.219),
+    "ha2016/enwik8_lstm1800": (14_812_405, 14.81, 1.470),
+    "ha2016/enwik8_lstm2000": (18_058_205, 18.06, 1.461),
+    "ha2016/enwik8_lnlstm1800": (14_823_205, 14.82, 1.402),
+    "ha2016/enwik8_hyperlstm1800": (18_708_213, 18.71, 1.391),
+    "ha2016/enwik8_lnhyperlstm1800": (18_727_749, 18.78, 1.353),
+    "ha2016/enwik8_lnhyperlstm2048": (26_539_725, 26.54, 1.340),
+}
+"""Experiment -> our parameters, millions as printed in the paper, its test bits per character."""
+SLIPS = {"ha2016/ptb_lnhyperlstm1000_z16": 5.09, "ha2016/enwik8_lnhyperlstm1800": 18.73}
+"""Where the printed count is not what the paper's own description gives: millions by arithmetic."""
+
+
+def test_language_models_have_the_papers_numbers(listing: dict[str, Any]) -> None:
+    found = {entry["name"]: entry for entry in listing["experiments"]}
+    assert {name for name in found if "/ptb" in name or "/enwik8" in name} == LANGUAGE.keys()
+    for name, (trainable, printed, value) in LANGUAGE.items():
+        entry = found[name]
+        assert entry["params/trainable"] == trainable, name
+        assert entry["paper/params"] == pytest.approx(printed * 1e6), name
+        assert (entry["paper/metric"], entry["paper/value"]) == ("test_bpc", value), name
+        assert round(trainable / 1e6, 2) == SLIPS.get(name, printed), name
+
+
 def test_pairs_of_experiments_have_the_same_target(listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     for generated, direct in [("mnist_hypercnn", "mnist_cnn"), ("cifar10_hyperresnet40_2", "cifar10_wrn40_2")]:

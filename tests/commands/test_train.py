@@ -259,6 +259,16 @@ def test_sweep_over_models_and_seeds(start: Start, tmp_path: Path) -> None:
     assert again.out.count("this run is finished already") == 4
 
 
+def test_sweep_over_models_with_keys_that_only_they_have(here: Here, tmp_path: Path) -> None:
+    """The default model has no target.depth."""
+    here("train", "-m", *FAST, "model=resnet,hyperresnet", "target.depth=10", "target.width=1", "seed=range(1,2)")
+    found = [summary(path.parent) for path in tmp_path.glob("outputs/digits/*/summary.json")]
+    assert sorted((run["model"], run["seed"]) for run in found) == [("hyperresnet", 1), ("resnet", 1)]
+    assert {run["params/target"] for run in found} == {77_562}
+    wrong = here("train", "-m", *FAST, "model=resnet,hyperresnet", "target.dept=10", status=2)
+    assert wrong.err.count("\n") == 1 and "did you mean 'target.depth'?" in wrong.err
+
+
 @pytest.mark.slow
 def test_a_job_of_a_sweep_is_the_run_typed_alone(start: Start, tmp_path: Path) -> None:
     sweep = start("train", "-m", *FAST, "seed=0,1", cwd=tmp_path / "sweep")
