@@ -47,6 +47,8 @@ def compiled(phase: Callable[..., None], spec: Hashable, args: Sequence[Tensor])
     if reason is None and len(_compiled) >= MAX_COMPILED:
         reason = f"{MAX_COMPILED} phases are compiled already"
     if reason is None:
+        if not _compiled:
+            log.warning("compiling the recurrent steps: up to a minute the first time, seconds from then on")
         try:
             _compiled[key] = _by_inductor(eager, args)
             return _compiled[key]
@@ -68,6 +70,8 @@ def why_not_compiled() -> str | None:
 
 
 def _by_inductor(function: Phase, args: Sequence[Tensor]) -> Phase:
+    # inductor asks for the CUDA toolkit; on a machine without a GPU its absence is nothing to warn of
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch._guards import TracingContext, tracing
     from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx_inner

@@ -224,7 +224,7 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
     monkeypatch.setattr(compiled_phases, "_said", set())
     with caplog.at_level(logging.WARNING):
         check(layer_of(units=13))
-    assert [r.getMessage() for r in caplog.records] == [
+    assert [r.getMessage() for r in caplog.records if not r.getMessage().startswith("compiling")] == [
         "recurrent steps run operator by operator, several times slower: RuntimeError: no C++ compiler"
     ]
     assert compiled_phases.why_not_compiled() == "RuntimeError: no C++ compiler"
