@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hyperrun.errors import Preempted, RunFailed, UserError, nearest
+from hyperrun.errors import Preempted, RunFailed, SweepFailed, UserError, nearest
 
 COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return module.main(args[1:])
     except UserError as error:
         return _fail(str(error), 2)
-    except RunFailed as error:
+    except (RunFailed, SweepFailed) as error:
         return _fail(str(error), 1)
     except Preempted as error:
         print(f"hyperrun: {error}; the same command goes on", file=sys.stderr)

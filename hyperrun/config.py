@@ -559,6 +559,8 @@ class Config:
     """Folder in which run folders are made."""
     plugins: list[str]
     """Python modules imported first, which register targets, hypernets or data sets of your own."""
+    fail_fast: bool = False
+    """Whether the first job of a sweep that fails ends it; else the other jobs go on."""
 
     def __post_init__(self) -> None:
         choose("precision", self.precision, ["auto", "bf16", "fp16", "float32"])
@@ -587,7 +589,17 @@ SCHEMAS: dict[str, dict[str, type]] = {
 }
 """For each group whose choices differ in their keys: kind -> dataclass. Plugins add to it."""
 
-NOT_IN_HASH = ("outputs", "tracking", "resume", "plugins", "paper", "data.root", "data.workers", "trainer.save_every_s")
+NOT_IN_HASH = (
+    "outputs",
+    "tracking",
+    "resume",
+    "plugins",
+    "paper",
+    "fail_fast",
+    "data.root",
+    "data.workers",
+    "trainer.save_every_s",
+)
 """Keys that do not change a run's result, so that changing one of them finds the same run folder again."""
 
 
@@ -642,7 +654,7 @@ def from_omegaconf(cfg: DictConfig) -> Config:
         typed = {str(name): _typed(str(name), value) for name, value in plain.items()}
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
-    missing = [f.name for f in fields(Config) if f.name not in typed]
+    missing = [f.name for f in fields(Config) if f.name not in typed and f.default is MISSING]
     if missing:
         raise UserError(f"the config lacks: {', '.join(missing)}")
     try:

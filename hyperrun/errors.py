@@ -50,5 +50,13 @@ class Preempted(BaseException):
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+        super().__init__(message, signal_number)  # both, so that it can be pickled
+        self.message = message
         self.exit_status = 128 + signal_number
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SweepFailed(Exception):
+    """Jobs of a sweep failed; what was wrong with each has been said. Exit status 1."""

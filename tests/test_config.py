@@ -157,6 +157,7 @@ PUBLIC = {
         "deterministic": True,
         "outputs": "elsewhere",
         "plugins": ["my.module"],
+        "fail_fast": True,
         "trainer.epochs": 7,
         "trainer.max_steps": 7,
         "trainer.batch_size": 7,

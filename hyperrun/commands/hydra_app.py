@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import hydra
+import hydra._internal.hydra
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -56,7 +58,7 @@ def compose_config(overrides: list[str]) -> Config:
         UserError: what `hyperrun train` would refuse.
     """
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE), composing():
+        with composing(), initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
             return from_omegaconf(compose("train", overrides=overrides))
     except Exception as error:
         message = explain(error)
@@ -67,30 +69,43 @@ def compose_config(overrides: list[str]) -> Config:
 
 @contextmanager
 def composing() -> Iterator[None]:
-    """Within the block, whatever Hydra composes (to run, to print, for a sweep) obeys typed_groups_win.
+    """Within the block, Hydra composes with our ConfigLoader: to run, to print, for a sweep."""
+    used: Any = hydra._internal.hydra
+    theirs = used.ConfigLoaderImpl
+    used.ConfigLoaderImpl = ConfigLoader
+    try:
+        yield
+    finally:
+        used.ConfigLoaderImpl = theirs
+
+
+class ConfigLoader(ConfigLoaderImpl):
+    """Hydra's, and typed_groups_win; a class of its own, so that it is also what other processes get from a launcher.
 
     Before the jobs of a sweep Hydra composes once without what is swept over, and then knows no key that only the
     swept choices have: `-m model=lstm,hyperlstm target.hidden_size=256`. Here it composes the first job instead.
     """
-    compose_plainly = ConfigLoaderImpl.load_configuration
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self.sweep = os.environ.get("HYPERRUN_SWEEP")
 
     def load_configuration(
-        self: ConfigLoaderImpl, config_name: str | None, overrides: list[str], run_mode: RunMode, *args, **kwargs
-    ):
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
+    ) -> DictConfig:
         composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
-        cfg = compose_plainly(self, config_name, composed, run_mode, *args, **kwargs)
-        if composed != overrides:  # what the sweeper will read
-            task = [
-                o.input_line for o in OverridesParser.create().parse_overrides(overrides) if not o.is_hydra_override()
-            ]
-            OmegaConf.update(cfg, "hydra.overrides.task", task)
+        cfg = super().load_configuration(config_name, composed, run_mode, *args, **kwargs)
+        with open_dict(cfg):
+            if composed != overrides:  # what the sweeper will read
+                parsed = OverridesParser.create().parse_overrides(overrides)
+                cfg.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
+            if self.sweep is not None and "hydra" in cfg:  # an environment variable does not get to every machine
+                cfg.hydra.job.env_set.HYPERRUN_SWEEP = self.sweep
         return typed_groups_win(cfg, composed, self)
 
-    ConfigLoaderImpl.load_configuration = load_configuration
-    try:
-        yield
-    finally:
-        ConfigLoaderImpl.load_configuration = compose_plainly
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        import_plugins(sweep_overrides)  # in the process of a parallel launcher nobody has
+        return super().load_sweep_config(master_config, sweep_overrides)
 
 
 def first_job(overrides: Iterable[str]) -> list[str]:

@@ -28,14 +28,15 @@ from hyperrun.commands.hydra_app import (
     sweep_group,
     typed_overrides,
 )
+from hyperrun.commands.sweep import JobEnd, leading_sweeps, run_job
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
-from hyperrun.errors import Preempted, UserError
+from hyperrun.errors import Preempted, SweepFailed, UserError
 from hyperrun.hypernets import count_parameters
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import device_name, git_commit
-from hyperrun.tracking.run_folder import RunFolder
+from hyperrun.tracking.run_folder import RECORDED, RunFolder, named
 from hyperrun.tracking.wandb_run import choose_mode, first_line, wandb_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks
@@ -53,10 +54,12 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
     failed.clear()
     try:
-        with composing(), one_line_arguments():
+        with composing(), one_line_arguments(), leading_sweeps():
             hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
+    except SweepFailed:
+        raise
     except Exception as error:
-        message = None if error in failed else explain(error, argv)
+        message = explain(error, argv)
         if message is None:
             raise
         raise UserError(message) from None
@@ -66,31 +69,46 @@ def main(argv: list[str]) -> int:
 
 
 failed: list[Exception] = []
-"""Errors of this command line's jobs: what else reaches main() is Hydra's."""
+"""The error of this command line's one job: what else reaches main() is Hydra's, or a sweep's."""
 
 
-def job(cfg: DictConfig) -> float | None:
+def job(cfg: DictConfig) -> float | JobEnd | None:
     """Train one config (Hydra calls this once, or once for each job of a sweep); return the validation metric."""
     context = HydraConfig.get()
-    sweep = context.mode == RunMode.MULTIRUN
+    typed = typed_overrides(context)
+    command = shlex.join(["hyperrun", "train", *typed])
+    if context.mode == RunMode.MULTIRUN:
+        group = os.environ["HYPERRUN_SWEEP"]
+        return run_job(cfg, lambda: configured(cfg, typed), lambda config: attempt(config, command, group))
     try:
-        typed = typed_overrides(context)
-        cfg.model = model_name(cfg, typed)
-        config = from_omegaconf(cfg)
-        if config.data.root is not None:  # the run is evaluated from other folders, too
-            config.data.root = str(Path(config.data.root).expanduser().absolute())
-        command = shlex.join(["hyperrun", "train", *typed])
-        return run(config, command, group=os.environ["HYPERRUN_SWEEP"] if sweep else config.experiment)
+        config = configured(cfg, typed)
+        return attempt(config, command, config.experiment)
+    except Exception as error:
+        failed.append(error)
+        return None  # main() raises it; raised here, Hydra would print lines of its own first
+
+
+def configured(cfg: DictConfig, typed: list[str]) -> Config:
+    """Return what Hydra composed, typed and checked."""
+    cfg.model = model_name(cfg, typed)
+    config = from_omegaconf(cfg)
+    if config.data.root is not None:  # the run is evaluated from other folders, too
+        config.data.root = str(Path(config.data.root).expanduser().absolute())
+    return config
+
+
+def attempt(config: Config, command: str, group: str | None) -> float:
+    """Run, and say more of errors that say too little."""
+    try:
+        return run(config, command, group)
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:  # writing to an open file does not say to which
-            error.filename = str(cfg.outputs)
+            error.filename = config.outputs
         if "Expected more than 1 value per channel" in str(error):  # torch finds it in the first step only
-            error = UserError("trainer.batch_size: a batch norm needs more than one value per channel; raise it")
-        failed.append(error)
-        if not sweep:
-            return None  # main() raises it; raised here, Hydra would print lines of its own first
-        print(f"hyperrun: error: {error}", file=sys.stderr)
-        raise error from None
+            said = UserError("trainer.batch_size: a batch norm needs more than one value per channel; raise it")
+            said.__notes__ = getattr(error, "__notes__", [])
+            raise said from None
+        raise
 
 
 def run(config: Config, command: str, group: str | None = None) -> float:
@@ -177,15 +195,9 @@ def prepare(folder: RunFolder, config: Config, console: Console) -> None:
 
 def run_facts(config: Config, task: Task, precision: Precision, world: World, command: str) -> dict[str, Any]:
     """Return what summary.json says about a run before anything is trained."""
-    target = config.target
     facts: dict[str, Any] = {
-        "model": config.model,
-        "experiment": config.experiment,
-        "target": getattr(target, "name", target.kind),
-        "hypernet": config.hypernet.kind,
-        "data": config.data.name,
+        **named(config),
         "task": task.name,
-        "seed": config.seed,
         **count_parameters(task.model).as_dict(),
         "metric": task.metric,
         **task.facts(),
@@ -256,5 +268,6 @@ def write_unfinished(folder: RunFolder, facts: dict[str, Any], error: BaseExcept
     status = "preempted" if isinstance(error, Preempted | KeyboardInterrupt) else "failed"
     if status == "failed":
         console.record_exception()
+        error.add_note(f"{RECORDED}{folder.log}")
     with suppress(OSError):  # a full disk: the first error is the one to report
         folder.write_summary(facts | {"status": status, "error": first_line(error)})

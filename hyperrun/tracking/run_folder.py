@@ -15,6 +15,8 @@ from hyperrun.config import Config, from_omegaconf, run_hash, to_dict
 from hyperrun.errors import UserError
 
 CONFIG, SUMMARY, METRICS, LOG = "config.yaml", "summary.json", "metrics.jsonl", "train.log"
+RECORDED = "recorded in "
+"""How the note begins that an exception carries when its traceback is in a run's log."""
 
 
 def write_beside(path: Path, text: str) -> None:
@@ -118,6 +120,19 @@ class RunFolder:
         except (OSError, ValueError):
             return None
         return summary if isinstance(summary, dict) else None
+
+
+def named(config: Config) -> dict[str, Any]:
+    """Return what summary.json says about a run whatever became of it: what it is called after."""
+    target = config.target
+    return {
+        "model": config.model,
+        "experiment": config.experiment,
+        "target": getattr(target, "name", target.kind),
+        "hypernet": config.hypernet.kind,
+        "data": config.data.name,
+        "seed": config.seed,
+    }
 
 
 def find_run(name: str) -> RunFolder:

@@ -242,71 +242,7 @@ def test_any_torchvision_model(here: Here, tmp_path: Path) -> None:
     assert found["model"] == "static-shufflenet_v2_x0_5" and found["params/generated"] > 0
 
 
-# ---------------------------------------------------------------- sweeps
-
-
-def test_sweep_over_models_and_seeds(start: Start, tmp_path: Path) -> None:
-    line = ("train", "-m", *FAST, "model=cnn,hypercnn", "seed=0,1")
-    first = start(*line)
-    assert first.wait() == 0, first.err
-    found = [summary(path.parent) for path in tmp_path.glob("outputs/digits/*/summary.json")]
-    assert sorted((run["model"], run["seed"]) for run in found) == [
-        ("cnn", 0), ("cnn", 1), ("hypercnn", 0), ("hypercnn", 1)
-    ]  # fmt: skip
-    assert len({run["test/loss"] for run in found}) == 4
-    again = start(*line)
-    assert again.wait() == 0
-    assert again.out.count("this run is finished already") == 4
-
-
-def test_sweep_over_models_with_keys_that_only_they_have(here: Here, tmp_path: Path) -> None:
-    """The default model has no target.depth."""
-    here("train", "-m", *FAST, "model=resnet,hyperresnet", "target.depth=10", "target.width=1", "seed=range(1,2)")
-    found = [summary(path.parent) for path in tmp_path.glob("outputs/digits/*/summary.json")]
-    assert sorted((run["model"], run["seed"]) for run in found) == [("hyperresnet", 1), ("resnet", 1)]
-    assert {run["params/target"] for run in found} == {77_562}
-    wrong = here("train", "-m", *FAST, "model=resnet,hyperresnet", "target.dept=10", status=2)
-    assert wrong.err.count("\n") == 1 and "did you mean 'target.depth'?" in wrong.err
-
-
-@pytest.mark.slow
-def test_a_job_of_a_sweep_is_the_run_typed_alone(start: Start, tmp_path: Path) -> None:
-    sweep = start("train", "-m", *FAST, "seed=0,1", cwd=tmp_path / "sweep")
-    alone = start("train", *FAST, "seed=1", cwd=tmp_path / "alone")
-    assert sweep.wait() == alone.wait() == 0
-    folder = next((tmp_path / "sweep").glob("outputs/digits/*-s1-*"))
-    assert_same_run(folder, alone.folder)
-    assert summary(folder)["command"] == summary(alone.folder)["command"], "it can be typed alone again"
-
-
-@pytest.mark.parametrize(
-    ("sweep", "status", "said"),
-    [
-        ("optim.lr=1e-3,1e20,2e-3", 1, "the loss is not finite at step"),
-        pytest.param("optim.lr=1e-3,-1,2e-3", 2, "lr must be positive, not -1.0", marks=pytest.mark.slow),
-        pytest.param("data.val_size=180,5000,100", 2, "data.val_size=5000 leaves nothing", marks=pytest.mark.slow),
-    ],
-)
-def test_a_failing_job_does_not_stop_the_others(
-    start: Start, tmp_path: Path, sweep: str, status: int, said: str
-) -> None:
-    running = start("train", "-m", *FAST, "optim=sgd", sweep)
-    assert running.wait() == status, running.err
-    states = [summary(path.parent)["status"] for path in tmp_path.glob("outputs/digits/*/summary.json")]
-    assert states.count("finished") == 2
-    lines = [line for line in running.err.splitlines() if said in line]
-    assert lines and all(line.startswith("hyperrun: error: ") for line in lines)
-    assert "Traceback" not in running.err + running.out
-    if status == 1:  # it got so far as to have a folder
-        (failed,) = [
-            path.parent
-            for path in tmp_path.glob("outputs/digits/*/summary.json")
-            if summary(path.parent)["status"] == "failed"
-        ]
-        log = (failed / "train.log").read_text()
-        assert "Traceback (most recent call last)" in log and said in log and said in summary(failed)["error"]
-    others = [path for path in tmp_path.glob("outputs/digits/*/train.log") if "Traceback" in path.read_text()]
-    assert len(others) == (status == 1), "its own log, and no other"
+# ---------------------------------------------------------------- defects
 
 
 def test_a_defect_of_ours_keeps_its_traceback(start: Start, tmp_path: Path) -> None:

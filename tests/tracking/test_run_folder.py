@@ -28,6 +28,7 @@ FREE_OF_RESULT = {
     "resume",
     "plugins",
     "paper",
+    "fail_fast",
     "data.root",
     "data.workers",
     "trainer.save_every_s",
