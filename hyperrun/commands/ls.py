@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console as RichConsole
 from rich.table import Table
 
 from hyperrun.commands.arguments import Arguments
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.errors import choose
+from hyperrun.tracking.console import ONE_LINE_EACH, show
 
 GROUPS = {
     "models": "model",
@@ -38,9 +38,8 @@ def main(argv: list[str]) -> int:
     if args.json:
         print(json.dumps(listing[what[0]] if len(args.what) == 1 else listing, indent=2))
         return 0
-    wide = RichConsole(width=1000, highlight=False)  # one line for each choice; a narrow terminal wraps it
     for name, rows in listing.items():
-        wide.print(table(name, rows), soft_wrap=True)
+        show(table(name, rows))
     return 0
 
 
@@ -81,22 +80,16 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
     hypernet that makes this parameter, where it is generated).
     """
-    import torch
-
+    from hyperrun.commands.counting import model_of_shapes
     from hyperrun.commands.hydra_app import compose_config
     from hyperrun.config import TextData
-    from hyperrun.data import SHAPES, vocabulary_size
-    from hyperrun.hypernets import HyperModel, count_parameters, with_hypernet
-    from hyperrun.targets import build_language_target, build_target
+    from hyperrun.data import SHAPES
+    from hyperrun.hypernets import HyperModel, count_parameters
 
     config = compose_config(overrides)
-    with torch.device("meta"):
-        if isinstance(config.data, TextData):
-            target = build_language_target(config.target, vocabulary_size(config.data))
-        else:
-            channels, size, classes = SHAPES[choose("data set", config.data.name, SHAPES)]
-            target = build_target(config.target, channels, classes, size)
-        model = with_hypernet(config.hypernet, target)
+    if not isinstance(config.data, TextData):
+        choose("data set", config.data.name, SHAPES)
+    model = model_of_shapes(config)
     result: dict[str, Any] = {"data": config.data.name, **count_parameters(model).as_dict()}
     paper = config.paper
     if paper is not None:
@@ -121,7 +114,7 @@ def counts(overrides: list[str]) -> dict[str, Any]:
 
 def table(what: str, rows: list[dict[str, Any]]) -> Table:
     title = f"{what}, counted for {' and '.join(dict.fromkeys(r['data'] for r in rows))}" if what == "models" else what
-    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    result = Table(title=title, title_justify="left", **ONE_LINE_EACH)
     result.add_column("name", no_wrap=True)
     if "params/trainable" not in rows[0]:
         result.add_column("about", no_wrap=True)

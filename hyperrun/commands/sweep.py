@@ -27,7 +27,7 @@ from rich.table import Table
 
 from hyperrun.config import Config
 from hyperrun.errors import Preempted, RunFailed, SweepFailed, UserError
-from hyperrun.tracking.console import Console
+from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
 from hyperrun.tracking.run_folder import RECORDED, RunFolder, named
 from hyperrun.tracking.wandb_run import first_line
 from hyperrun.training.stop import SIGNALS
@@ -188,15 +188,15 @@ def passing_signals_on() -> Iterator[list[int]]:
 
 def after_sweep(folders: Sequence[Path]) -> None:
     """Show what became of the jobs that have a folder. THE PLACE OF THE COMPARISON: `hyperrun compare FOLDERS`."""
-    table = Table(title="the sweep", title_justify="left")
+    table = Table(title="the sweep", title_justify="left", **ONE_LINE_EACH)
     for column in ("job", "status", "metric", "folder"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for number, folder in enumerate(folders):
         summary = RunFolder(folder).read_summary() or {}
         value = summary.get(f"val/{summary.get('metric')}")
         metric = "" if value is None else f"{summary['metric']} {value:.4f}"
         table.add_row(str(number), str(summary.get("status", "?")), metric, str(folder))
-    Console().rich.print(table)
+    show(table)
 
 
 def failure_marker(context: Any) -> Path:

@@ -28,6 +28,7 @@ from hyperrun.commands.hydra_app import (
     sweep_group,
     typed_overrides,
 )
+from hyperrun.commands.plan import planning_only
 from hyperrun.commands.sweep import JobEnd, leading_sweeps, run_job
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
@@ -47,14 +48,16 @@ from hyperrun.training.stop import StopRequest
 
 
 def main(argv: list[str]) -> int:
-    """Run Hydra on the rest of the command line: overrides, -m, --cfg, --info, --help, completion."""
+    """Run Hydra on the rest of the command line: overrides, -m, --cfg, --info, --help, completion; and --dry-run."""
     import_plugins(argv)
+    planning = "--dry-run" in argv
+    argv = [word for word in argv if word != "--dry-run"]
     sys.argv = ["hyperrun", *argv, *quiet_other_ranks()]  # one word: Hydra's completion script looks for it
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us, who know how to say them in one line
     os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
     failed.clear()
     try:
-        with composing(), one_line_arguments(), leading_sweeps():
+        with composing(), one_line_arguments(), planning_only(configured) if planning else leading_sweeps():
             hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
     except SweepFailed:
         raise

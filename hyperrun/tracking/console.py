@@ -114,6 +114,15 @@ class Console:
         self.say(f"next    {'; '.join(f'hyperrun {verb} {folder}' for verb in verbs)}")
 
 
+ONE_LINE_EACH: dict[str, Any] = {"box": None, "pad_edge": False, "title_style": "bold"}
+"""How a table looks whose rows are not to be broken: a path is there to be copied."""
+
+
+def show(table: Table) -> None:
+    """Print a table one line for each row, however narrow the terminal is."""
+    RichConsole(width=1000, highlight=False).print(table, soft_wrap=True)
+
+
 def describe(row: dict[str, Any], unit: str) -> str:
     """Return the numbers of a logged row in a few words."""
     words = []

@@ -87,6 +87,30 @@ class RunFolder:
         for name in (SUMMARY, METRICS, LOG):
             (self.path / name).unlink(missing_ok=True)
 
+    def state(self) -> str:
+        """Return done, running, failed, interrupted or missing: what training would find here. Touches nothing."""
+        status = (self.read_summary() or {}).get("status")
+        if status == "finished":
+            return "done"
+        if self._held_by_another():
+            return "running"
+        if status == "failed":
+            return "failed"
+        return "interrupted" if any(self.checkpoints.glob("*.pt")) else "missing"
+
+    def _held_by_another(self) -> bool:
+        try:
+            lock = os.open(self.path / ".lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            os.lockf(lock, os.F_TEST, 0)
+        except OSError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def write_config(self, config: Config) -> None:
         write_beside(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
 
