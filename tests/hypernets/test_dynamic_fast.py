@@ -220,6 +220,7 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
         raise RuntimeError("no C++ compiler\nand much more")
 
     monkeypatch.setattr(compiled_phases, "_by_inductor", broken)
+    monkeypatch.setattr(compiled_phases, "_compiled", {})
     monkeypatch.setattr(compiled_phases, "_failed", [])
     monkeypatch.setattr(compiled_phases, "_said", set())
     with caplog.at_level(logging.WARNING):
