@@ -212,6 +212,19 @@ def test_layers_with_kept_blocks_are_copied_and_saved_without_them():
     assert not any("pool" in name for name in layer.state_dict())
 
 
+@pytest.mark.usefixtures("eager_phases")
+def test_onednn_is_left_as_it_was_found():
+    layer = layer_of()
+    layer.fast = True
+    for enabled in (True, False):
+        with torch.backends.mkldnn.flags(enabled=enabled):
+            layer(torch.randn(5, 4, 3, dtype=torch.double))[0].sum().backward()
+            assert torch.backends.mkldnn.enabled is enabled
+    with pytest.raises(RuntimeError):
+        layer(torch.randn(5, 4, 7, dtype=torch.double))
+    assert torch.backends.mkldnn.enabled
+
+
 # ---------------------------------------------------------------- when it cannot
 
 
