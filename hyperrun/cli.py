@@ -14,7 +14,7 @@ COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
     "eval": "measure a run again from its checkpoint",
     "sample": "let a trained language model write",
-    "ls": "list models, targets, hypernets, data sets, optimizers, experiments",
+    "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
     "data": "say where a data set is looked for and what is there; --download gets it",
     "env": "versions, devices and paths: what a bug report needs",
 }

@@ -561,10 +561,14 @@ class Config:
     """Python modules imported first, which register targets, hypernets or data sets of your own."""
     fail_fast: bool = False
     """Whether the first job of a sweep that fails ends it; else the other jobs go on."""
+    params: int | None = None
+    """Choose the target's width (channels, hidden size) so that the trainable parameters come nearest to this."""
 
     def __post_init__(self) -> None:
         choose("precision", self.precision, ["auto", "bf16", "fp16", "float32"])
         choose("resume", self.resume, ["auto", "never"])
+        if self.params is not None:
+            check_positive("params", self.params)
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie between 0 and 2**32 - 1, not {self.seed}")
 
@@ -596,6 +600,7 @@ NOT_IN_HASH = (
     "plugins",
     "paper",
     "fail_fast",
+    "params",  # the width that it chose is in the hash
     "data.root",
     "data.workers",
     "trainer.save_every_s",

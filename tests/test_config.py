@@ -96,7 +96,7 @@ def test_the_keys_of_the_other_groups_are_fields_too(file, node, schema):
 
 def test_the_keys_of_the_top_level_are_the_fields_of_config():
     keys = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "train.yaml"))
-    groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()} - {"debug"}
+    groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()} - {"debug", "sweep"}
     assert set(keys) - {"defaults", "hydra"} | groups == {f.name for f in fields(Config)}
 
 
@@ -158,6 +158,7 @@ PUBLIC = {
         "outputs": "elsewhere",
         "plugins": ["my.module"],
         "fail_fast": True,
+        "params": 200_000,
         "trainer.epochs": 7,
         "trainer.max_steps": 7,
         "trainer.batch_size": 7,

@@ -19,6 +19,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -96,8 +97,10 @@ class ConfigLoader(ConfigLoaderImpl):
         composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
         cfg = super().load_configuration(config_name, composed, run_mode, *args, **kwargs)
         with open_dict(cfg):
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            if run_mode == RunMode.MULTIRUN:
+                study_but_typed(cfg, parsed)
             if composed != overrides:  # what the sweeper will read
-                parsed = OverridesParser.create().parse_overrides(overrides)
                 cfg.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
             if self.sweep is not None and "hydra" in cfg:  # an environment variable does not get to every machine
                 cfg.hydra.job.env_set.HYPERRUN_SWEEP = self.sweep
@@ -106,6 +109,23 @@ class ConfigLoader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         import_plugins(sweep_overrides)  # in the process of a parallel launcher nobody has
         return super().load_sweep_config(master_config, sweep_overrides)
+
+
+def study_but_typed(cfg: DictConfig, parsed: Iterable[Override]) -> None:
+    """Take what was typed out of what the study sweeps over: the sweeper would combine both."""
+    for override in parsed:
+        key = override.get_key_element().lstrip("+~")
+        if key == "sweep" and override.is_sweep_override():
+            raise UserError("sweep takes one study at a time")
+        if cfg.hydra.sweeper.get("params"):
+            cfg.hydra.sweeper.params.pop(key, None)
+
+
+def refuse_study(typed: Iterable[str]) -> None:
+    """Raise a UserError where a study was asked for without -m: one job of it would be trained."""
+    for word in typed:
+        if word.startswith("sweep=") and word not in ("sweep=", "sweep=null"):
+            raise UserError(f"{word} is many jobs: hyperrun train -m {word}")
 
 
 def first_job(overrides: Iterable[str]) -> list[str]:

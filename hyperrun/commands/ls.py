@@ -20,6 +20,7 @@ GROUPS = {
     "data": "data",
     "optim": "optim",
     "experiments": "experiment",
+    "sweeps": "sweep",
 }
 """Word on the command line -> folder under conf/."""
 

@@ -12,10 +12,11 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
 from rich.table import Table
 
-from hyperrun.commands.counting import counted
-from hyperrun.commands.hydra_app import typed_overrides
+from hyperrun.commands.counting import counted, width_of
+from hyperrun.commands.hydra_app import refuse_study, typed_overrides
 from hyperrun.config import Config
 from hyperrun.errors import SweepFailed, UserError
 from hyperrun.tracking.console import ONE_LINE_EACH, show
@@ -53,6 +54,7 @@ def jobs(
     cfg = hydra.compose_config(config_name, [*overrides, f"hydra.mode={mode.name}"], run_mode=mode)
     typed = typed_overrides(cfg.hydra)
     if not multirun:
+        refuse_study(typed)
         yield typed, config_or_error(cfg, typed, configure)
         return
     if not cfg.hydra.sweeper._target_.endswith(".BasicSweeper"):
@@ -94,6 +96,8 @@ def plan(found: Sequence[tuple[list[str], Config | UserError]]) -> None:
             model, folder = config.model, str(RunFolder.of(config).path)
             try:
                 counts = counted(config)
+                if config.params is not None:
+                    name += f" (target.{width_of(config.target)}, {counts.trainable / config.params - 1:+.1%})"
                 cells = [f"{counts.trainable:,}", f"{counts.target:,}", f"{counts.compression:.2f}"]
             except UserError as wrong:
                 error = wrong
@@ -103,7 +107,8 @@ def plan(found: Sequence[tuple[list[str], Config | UserError]]) -> None:
         if not error and folders.setdefault(folder, number) != number:
             state = f"as job {folders[folder]}"
         states.append("the same as another" if state.startswith("as job") else state)
-        table.add_row(name, model, *cells, state, f"cannot be run: {error}" if error else folder)
+        row = (name, model, *cells, state, f"cannot be run: {error}" if error else folder)
+        table.add_row(*map(escape, row))  # [conv1.weight] is no markup
     show(table)
     said = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     print(f"{len(found)} job{'s' if len(found) > 1 else ''}: {said}")

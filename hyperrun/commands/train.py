@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from hyperrun.commands.counting import choose_width, width_of
 from hyperrun.commands.data import fetch_if_missing
 from hyperrun.commands.hydra_app import (
     VERSION_BASE,
@@ -25,6 +26,7 @@ from hyperrun.commands.hydra_app import (
     model_name,
     one_line_arguments,
     quiet_other_ranks,
+    refuse_study,
     sweep_group,
     typed_overrides,
 )
@@ -84,6 +86,7 @@ def job(cfg: DictConfig) -> float | JobEnd | None:
         group = os.environ["HYPERRUN_SWEEP"]
         return run_job(cfg, lambda: configured(cfg, typed), lambda config: attempt(config, command, group))
     try:
+        refuse_study(typed)
         config = configured(cfg, typed)
         return attempt(config, command, config.experiment)
     except Exception as error:
@@ -95,6 +98,8 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     """Return what Hydra composed, typed and checked."""
     cfg.model = model_name(cfg, typed)
     config = from_omegaconf(cfg)
+    if config.params is not None:
+        choose_width(config, typed)
     if config.data.root is not None:  # the run is evaluated from other folders, too
         config.data.root = str(Path(config.data.root).expanduser().absolute())
     return config
@@ -232,6 +237,9 @@ def announce(
         f"model    {config.model}: {facts['params/trainable']:,} trainable parameters for a target of "
         f"{facts['params/target']:,} ({facts['params/generated']:,} generated)"
     )
+    if config.params is not None:
+        off = facts["params/trainable"] / config.params - 1
+        console.say(f"params   {config.params:,} asked for: target.{width_of(config.target)} is {off:+.1%} off")
     console.say(f"data     {task.describe_data()}")
     console.say(f"device   {facts['device']}; {precision.name}: {precision.reason}")
     if not facts.get("data/verified", True):

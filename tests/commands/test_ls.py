@@ -27,6 +27,7 @@ GROUPS = {
     "data": ("data", ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "svhn"]),
     "optim": ("optim", ["adam", "adamw", "muon", "sgd"]),
     "experiments": ("experiment", ["ha2016/mnist_cnn", "ha2016/mnist_hypercnn"]),
+    "sweeps": ("sweep", ["equal_params", "layers", "width", "z_dim"]),
 }
 """Word -> its folder under conf/, and names that must be there."""
 

@@ -119,7 +119,9 @@ def test_data_need_not_be_there(here: Here, tmp_path: Path, line: str, trainable
 
 
 def test_language_models(here: Here) -> None:
-    rows = cells(here("train", "-m", "data=ptb_char", "model=lstm,hyperlstm", "target.hidden_size=128", "--dry-run").out)
+    rows = cells(
+        here("train", "-m", "data=ptb_char", "model=lstm,hyperlstm", "target.hidden_size=128", "--dry-run").out
+    )
     assert [row[:5] for row in rows] == [
         ["0 model=lstm", "lstm", "98,098", "98,098", "1.00"],
         ["1 model=hyperlstm", "hyperlstm", "169,554", "98,098", "0.58"],
