@@ -32,6 +32,9 @@ from hyperrun.errors import UserError, listed, nearest
 VERSION_BASE = "1.3" if hydra.__version__.startswith("1.3") else None
 """1.3 wants it named; 1.4 wants it left out."""
 
+EXTRAS = {"hydra/sweeper/optuna": "search (pip install hydra-optuna-sweeper)"}
+"""Choices that Hydra has where an extra of pyproject.toml is installed."""
+
 
 def import_plugins(argv: Iterable[str]) -> None:
     """Import the modules of plugins=[a,b] from the command line (only from there: a saved config names no code).
@@ -100,6 +103,7 @@ class ConfigLoader(ConfigLoaderImpl):
             parsed = OverridesParser.create().parse_overrides(overrides)
             if run_mode == RunMode.MULTIRUN:
                 study_but_typed(cfg, parsed)
+                search_in_the_right_direction(cfg, parsed)
             if composed != overrides:  # what the sweeper will read
                 cfg.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
             if self.sweep is not None and "hydra" in cfg:  # an environment variable does not get to every machine
@@ -119,6 +123,16 @@ def study_but_typed(cfg: DictConfig, parsed: Iterable[Override]) -> None:
             raise UserError("sweep takes one study at a time")
         if cfg.hydra.sweeper.get("params"):
             cfg.hydra.sweeper.params.pop(key, None)
+
+
+def search_in_the_right_direction(cfg: DictConfig, parsed: Iterable[Override]) -> None:
+    """Tell a search (hydra/sweeper=optuna) whether the metric that train returns is to rise or to fall."""
+    typed = any(override.get_key_element() == "hydra.sweeper.direction" for override in parsed)
+    if "direction" in cfg.hydra.sweeper and not typed:
+        from hyperrun.tasks import task_class
+
+        better = task_class(cfg.data.kind).higher_is_better
+        cfg.hydra.sweeper.direction = "maximize" if better else "minimize"
 
 
 def refuse_study(typed: Iterable[str]) -> None:
@@ -235,6 +249,8 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
+        if error.missing_cfg_file in EXTRAS:
+            return f"{error.missing_cfg_file} needs the extra {EXTRAS[error.missing_cfg_file]}"
         group, _, choice = str(error.missing_cfg_file).partition("/")
         folder = CONF_DIR / group
         options = sorted(
