@@ -1,17 +1,22 @@
-"""Search: sweep=search with Optuna, where the extra is installed."""
+"""Search: sweep=search with Optuna, where the extra is installed; scripts/wandb_sweep.yaml as W&B's agent runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from tests.commands.test_text_runs import CHORUS, LINE, PLAIN
-from tests.running import FAST, Running, summary
+from tests.running import FAST, REPO, Running, summary
 
 Here = Callable[..., Any]
 Start = Callable[..., Running]
@@ -83,3 +88,64 @@ def test_a_failed_job_does_not_end_a_search(start: Start, tmp_path: Path) -> Non
 def test_the_jobs_of_a_search_cannot_be_listed(here: Here) -> None:
     done = here("train", "-m", "sweep=search", "--dry-run", status=2)
     assert "--dry-run cannot know the jobs of a search" in done.err and done.err.count("\n") == 1
+
+
+# ---------------------------------------------------------------- W&B
+
+
+SWEEP_FILE = REPO / "scripts" / "wandb_sweep.yaml"
+
+
+def proposed(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what W&B's server might propose: of each parameter the value, the last of the values, or its middle."""
+    chosen = {}
+    for name, space in parameters.items():
+        value = space["value"] if "value" in space else space["values"][-1] if "values" in space else None
+        chosen[name] = {"value": value if value is not None else (space["min"] * space["max"]) ** 0.5}
+    return chosen
+
+
+def agents_line(sweep: dict[str, Any], args: dict[str, Any]) -> list[str]:
+    """Return the command that `wandb agent` runs for these arguments, made by W&B's own functions."""
+    from wandb.sdk.launch.sweeps import utils
+
+    variables = utils.create_sweep_command_args({"args": args}) | {"env": ["/usr/bin/env"]}
+    line: list[str] = []
+    for word in utils.create_sweep_command(sweep["command"]):
+        named = word.startswith("${") and word.endswith("}")
+        line += variables[word[2:-1]] if named else [word]
+    return line
+
+
+def test_the_line_of_a_wandb_agent_trains(tmp_path: Path) -> None:
+    from wandb.sdk.lib import config_util
+
+    sweep = yaml.safe_load(SWEEP_FILE.read_text())
+    assert sweep["metric"] == {"name": "val/accuracy", "goal": "maximize"}
+    args = proposed(sweep["parameters"])
+    line = agents_line(sweep, args)
+    trained = "train data=digits model=hypercnn optim.lr=0.001 hypernet.z_dim=32 seed=2"
+    assert line == ["/usr/bin/env", "hyperrun", *trained.split()]
+    program = tmp_path / "bin" / "hyperrun"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hyperrun "$@"\n')
+    program.chmod(0o755)
+    config_util.save_config_file_from_dict(str(tmp_path / "args.yaml"), args)
+    agent = {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "r1", "WANDB_SWEEP_PARAM_PATH": str(tmp_path / "args.yaml")}
+    env = {**os.environ, **agent, "WANDB_MODE": "offline", "PYTHONPATH": str(REPO)}
+    env["PATH"] = f"{program.parent}{os.pathsep}{env['PATH']}"
+    short = ["trainer.max_steps=4", "precision=float32"]
+    done = subprocess.run([*line, *short], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = runs(tmp_path)
+    assert (found["model"], found["seed"]) == ("hypercnn", 2) and sweep["metric"]["name"] in found
+    offline = only(tmp_path.glob("outputs/digits/*/wandb/offline-run-*"))
+    assert offline.name.endswith("-r1"), "the agent's run id, not ours"
+    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", "--summary", str(offline)]
+    read = json.loads(subprocess.run(reader, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert read["summary"]["val/accuracy"] == found["val/accuracy"], "what the sweep is steered by"
+
+
+def only(paths: Iterator[Path]) -> Path:
+    (path,) = paths
+    return path
