@@ -29,6 +29,7 @@ FREE_OF_RESULT = {
     "plugins",
     "paper",
     "fail_fast",
+    "params",
     "data.root",
     "data.workers",
     "trainer.save_every_s",
