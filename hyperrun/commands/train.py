@@ -98,10 +98,12 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     """Return what Hydra composed, typed and checked."""
     cfg.model = model_name(cfg, typed)
     config = from_omegaconf(cfg)
+    for key in ("root", "path"):  # the run is evaluated from other folders, too
+        place = getattr(config.data, key, None)
+        if place is not None:
+            setattr(config.data, key, os.path.abspath(Path(place).expanduser()))
     if config.params is not None:
         choose_width(config, typed)
-    if config.data.root is not None:  # the run is evaluated from other folders, too
-        config.data.root = str(Path(config.data.root).expanduser().absolute())
     return config
 
 

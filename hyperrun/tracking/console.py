@@ -20,7 +20,9 @@ class Console:
     def __init__(self, silent: bool = False) -> None:
         # a file or a pipe has no width: 100 columns, unless the user says otherwise
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
-        self.rich = RichConsole(quiet=silent, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.rich = RichConsole(
+            quiet=silent, width=width, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty()
+        )
         self.progress: Progress | None = None
         self.log: logging.Logger | None = None
         self.last_line = 0.0
@@ -120,7 +122,7 @@ ONE_LINE_EACH: dict[str, Any] = {"box": None, "pad_edge": False, "title_style": 
 
 def show(table: Table) -> None:
     """Print a table one line for each row, however narrow the terminal is."""
-    RichConsole(width=1000, highlight=False).print(table, soft_wrap=True)
+    RichConsole(width=1000, highlight=False, emoji=False).print(table, soft_wrap=True)
 
 
 def describe(row: dict[str, Any], unit: str) -> str:
