@@ -24,7 +24,7 @@ NEVER_RUNS = {"wandb", "checkpoints", "__pycache__"}
 LARGEST_FILE, LARGEST_CONFIG = 4_000_000, 10_000
 """Bytes, and values, beyond which a file is none that hyperrun wrote."""
 
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
+YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # both build plain values only; libyaml is ten times as fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ def read_run(folder: Path) -> Run:
     config = _read_config(folder / CONFIG)
     flat = dict(_flatten(config))
     computed = dict(_flatten(what_is_computed(config)))
-    del computed["seed"]
+    computed.pop("seed", None)
     summary = _from_config(config)
     if os.path.lexists(folder / SUMMARY):
         summary |= _read_summary(folder / SUMMARY)
@@ -201,8 +201,7 @@ def read_file(path: Path) -> bytes:
         Unreadable: it is none, cannot be read, or is too large to be what it is said to be.
     """
     try:
-        # a pipe of that name must not stop us: without O_NONBLOCK, opening it waits for somebody who writes
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=_no_waiting) as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise Unreadable(f"has no {path.name}") from None
@@ -213,10 +212,15 @@ def read_file(path: Path) -> bytes:
     return content
 
 
+def _no_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe, too, whose reader would otherwise wait for a writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     """Return config.yaml as nested dicts, with at least the keys that _from_config reads."""
     try:
-        config = yaml.load(read_file(path), Loader=YamlLoader)  # both loaders are safe ones
+        config = yaml.load(read_file(path), Loader=YamlLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Unreadable(f"{path.name} cannot be read: {_first_line(error)}") from None
     waiting, values = [config], 0
@@ -299,7 +303,7 @@ def last_row(path: Path) -> tuple[int | None, float | None]:
     """
     step: int | None = None
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=_no_waiting) as file:
             size = file.seek(0, os.SEEK_END)
             for start in dict.fromkeys((max(0, size - 4096), 0)):
                 file.seek(start)
