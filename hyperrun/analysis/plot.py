@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,6 +24,8 @@ from hyperrun.tracking.run_folder import METRICS as ROWS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T")
+
 PANEL = (7.2, 4.8)
 """Width and height of one panel in inches."""
 
@@ -31,7 +33,7 @@ DPI = 160
 """Of png files, and of the layout: text is not exactly as wide at another resolution."""
 
 MOST_LABELS = 14
-"""Groups in a panel that all get a label; of more, only those on the Pareto front do."""
+"""Groups in a panel that all get a label; of more, only half as many on the Pareto front do."""
 
 KINDS = {
     "none": ("s", "#5f6368"),
@@ -155,7 +157,7 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
     panel.set_title(comparison.data, loc="left", parse_math=False)
     # below the axis: above it the legend would cover points
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4, columnspacing=1.2)
-    labelled = groups if len(groups) <= MOST_LABELS else front[-MOST_LABELS:]
+    labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
     return [(group.trainable, value(group), group.label, kind_style(group.hypernet)[1]) for group in labelled]
 
 
@@ -196,9 +198,15 @@ def curve(path: Path, key: str, most: int = 300) -> tuple[list[int], list[float]
     except (OSError, RecursionError):
         return [], []
     found = [(row["step"], row[key]) for row in rows if is_finite(row.get(key)) and is_finite(row["step"])]
-    if len(found) > most:
-        found = [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
+    found = spread(found, most)
     return [step for step, _ in found], [value for _, value in found]
+
+
+def spread(items: list[T], most: int) -> list[T]:
+    """Return all items; of more than `most`, as many evenly chosen ones, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
 def is_finite(value: object) -> bool:
