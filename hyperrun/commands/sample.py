@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.eval_run import load_run
 from hyperrun.errors import UserError
-from hyperrun.tasks.language_modeling import LanguageModeling, sample
+from hyperrun.tasks.language_modeling import LanguageModeling, printable, sample
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +25,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--length must be at least 1, not {args.length}")
     if not args.temperature >= 0:
         raise UserError(f"--temperature must not be negative, not {args.temperature}")
+    if not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
     with load_run(args.run, args.checkpoint) as (_, task, precision):
         if not isinstance(task, LanguageModeling):
             raise UserError(f"hyperrun sample needs a run that models text, not {task.name}")
@@ -36,5 +39,9 @@ def main(argv: list[str]) -> int:
             seed=args.seed,
             precision=precision,
         )
-    print(json.dumps({"run": args.run, "text": text}) if args.json else text)
+    if args.json:
+        text = json.dumps({"run": args.run, "text": text})
+    elif sys.stdout.isatty():
+        text = printable(text)
+    print(text)
     return 0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hyperrun.hypernets.cuda_graph import GraphedLoop
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 2 * 2**20
 """Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
 cache."""
 

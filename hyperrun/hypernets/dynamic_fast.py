@@ -16,7 +16,8 @@ The derivative of a phase is torch.func.vjp of the phase itself, compiled as one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -136,21 +137,36 @@ def forward_loop(
     torch.addmm(a_bias, ws.a[0], ws.a_weight, out=ws.from_a[0])
     times_weight = RepeatedProduct(ws.weight, batch)
     hyper_phase = main_phase = None
-    for t, (step, h_next) in enumerate(zip(ws.steps, out.unbind(), strict=True)):
-        step.sums.copy_(times_weight(h))
-        args = (
-            *step.hyper, *step.hyper_rest, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t],
-            step.a_next, step.hyper_c_next,
-        )  # fmt: skip
-        hyper_phase = hyper_phase or compiled(hyper_forward, call.cell, args)
-        hyper_phase(*args)
-        torch.addmm(a_bias, step.a_next, ws.a_weight, out=step.from_a_next)
-        args = (*step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], h_next, step.c_next)
-        main_phase = main_phase or compiled(main_forward, call.main, args)
-        main_phase(*args)
-        h = h_next
+    with small_products():
+        for t, (step, h_next) in enumerate(zip(ws.steps, out.unbind(), strict=True)):
+            step.sums.copy_(times_weight(h))
+            args = (
+                *step.hyper, *step.hyper_rest, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t],
+                step.a_next, step.hyper_c_next,
+            )  # fmt: skip
+            hyper_phase = hyper_phase or compiled(hyper_forward, call.cell, args)
+            hyper_phase(*args)
+            torch.addmm(a_bias, step.a_next, ws.a_weight, out=step.from_a_next)
+            args = (*step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], h_next, step.c_next)
+            main_phase = main_phase or compiled(main_forward, call.main, args)
+            main_phase(*args)
+            h = h_next
     last = ws.steps[-1]
     return out, last.c_next.clone(), last.a_next.clone(), last.hyper_c_next.clone()
+
+
+@contextmanager
+def small_products() -> Iterator[None]:
+    """Send torch.mm to MKL: oneDNN, where a lowered matmul precision sends it, takes twice as long for so few rows.
+
+    RepeatedProduct, which is oneDNN's, goes on as it is.
+    """
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags would set the precisions too
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def make_scales(call: Call, ws: Workspace, w: Weights, z: Tensor) -> tuple[Tensor, ...]:
@@ -209,37 +225,38 @@ def backward_loop(
     ws.d_from_a[-1].zero_()  # nothing follows the last state; if z reads the new one, nothing reads z of the first
     ws.d_from_a[0].zero_()
     hyper_phase = main_phase = z_phase = None
-    for t in reversed(range(length)):
-        step = ws.steps[t]
-        assert step.d_z is not None
-        args = (
-            *step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], d_outs[t], dh, dc, *step.dd,
-            *gate_sums,
-        )  # fmt: skip
-        main_phase = main_phase or compiled(main_backward, call.main, args)
-        main_phase(*args)
-        if call.main.inline:
-            args = (ws.dd[:, t % ws.chunk], w.w_d, step.d_z)
-            z_phase = z_phase or compiled(z_backward, None, args)
-            z_phase(*args)
-        else:
-            step.d_z.copy_(torch.bmm(ws.dd[:, t % ws.chunk], w_d_t))
-        if t % ws.chunk == 0:
-            z = ws.from_a[t + ws.ahead : min(t + ws.chunk, length) + ws.ahead, :, narrow:]
-            part = ws.dd[:, : len(z)].flatten(1, 2)
-            d_w_d.baddbmm_(z.reshape(-1, paths, z_dim).permute(1, 2, 0), part)
-            d_bias += part[2 * paths // 3 :].sum(1).flatten()
-        if call.new:  # what the state after this step gave to the next step, and to z of this one
-            torch.addmm(d_last[1], ws.d_from_a[t + 1], a_weight_t, beta=float(t == length - 1), out=da)
-        args = (
-            *step.hyper, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t], da, hyper_dc, *step.d_from_a[:4],
-            *hyper_gate_sums,
-        )  # fmt: skip
-        hyper_phase = hyper_phase or compiled(hyper_backward, call.cell, args)
-        hyper_phase(*args)
-        dh = times_weight_t(step.sums)
-        if not call.new:
-            torch.mm(step.d_from_a[4], a_weight_t, out=da)
+    with small_products():
+        for t in reversed(range(length)):
+            step = ws.steps[t]
+            assert step.d_z is not None
+            args = (
+                *step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], d_outs[t], dh, dc, *step.dd,
+                *gate_sums,
+            )  # fmt: skip
+            main_phase = main_phase or compiled(main_backward, call.main, args)
+            main_phase(*args)
+            if call.main.inline:
+                args = (ws.dd[:, t % ws.chunk], w.w_d, step.d_z)
+                z_phase = z_phase or compiled(z_backward, None, args)
+                z_phase(*args)
+            else:
+                step.d_z.copy_(torch.bmm(ws.dd[:, t % ws.chunk], w_d_t))
+            if t % ws.chunk == 0:
+                z = ws.from_a[t + ws.ahead : min(t + ws.chunk, length) + ws.ahead, :, narrow:]
+                part = ws.dd[:, : len(z)].flatten(1, 2)
+                d_w_d.baddbmm_(z.reshape(-1, paths, z_dim).permute(1, 2, 0), part)
+                d_bias += part[2 * paths // 3 :].sum(1).flatten()
+            if call.new:  # what the state after this step gave to the next step, and to z of this one
+                torch.addmm(d_last[1], ws.d_from_a[t + 1], a_weight_t, beta=float(t == length - 1), out=da)
+            args = (
+                *step.hyper, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t], da, hyper_dc, *step.d_from_a[:4],
+                *hyper_gate_sums,
+            )  # fmt: skip
+            hyper_phase = hyper_phase or compiled(hyper_backward, call.cell, args)
+            hyper_phase(*args)
+            dh = times_weight_t(step.sums)
+            if not call.new:
+                torch.mm(step.d_from_a[4], a_weight_t, out=da)
     if call.new:
         torch.mm(ws.d_from_a[0], a_weight_t, out=da)
     return dh.to(dc.dtype), dc, da, hyper_dc, d_bias, d_w_d, *sums, *hyper_sums
@@ -258,12 +275,11 @@ def weight_gradients(
     h = previous.view(-1, units)
     d_from_x = ws.from_x.view(-1, ws.wide)
     d_sums = ws.sums.view(len(d_from_x), -1)
-    d_main, d_hyper = d_sums[:, : ws.wide], d_sums[:, ws.wide :]
+    d_hyper = d_sums[:, ws.wide :]
     d_from_a = ws.d_from_a.flatten(0, 1)
     d_a_weight = torch.mm(ws.a.flatten(0, 1).t(), d_from_a)
-    d_cell_w_x = torch.empty_like(w.cell_w_x, dtype=product)
-    torch.mm(h.t(), d_hyper, out=d_cell_w_x[:units])
-    torch.mm(inputs.t(), d_hyper, out=d_cell_w_x[units:])
+    d_weight = torch.mm(h.t(), d_sums)
+    d_cell_w_x = torch.cat([d_weight[:, ws.wide :], torch.mm(inputs.t(), d_hyper)])
     d_x = None
     if x_too:
         d_x = torch.mm(d_from_x, w.w_x.to(product).t())
@@ -271,7 +287,7 @@ def weight_gradients(
     return (
         d_x,
         torch.mm(inputs.t(), d_from_x).to(dtype),
-        torch.mm(h.t(), d_main).to(dtype),
+        d_weight[:, : ws.wide].to(dtype),
         d_cell_w_x.to(dtype),
         d_a_weight[:, : ws.narrow],
         None if w.cell_bias is None else d_hyper.sum(0, dtype=dtype),

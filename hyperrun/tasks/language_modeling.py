@@ -111,7 +111,7 @@ class LanguageModeling:
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: a short sample of the model's own text."""
         text = sample(self.model, self.text.vocabulary, SAMPLE_LENGTH, precision=precision)
-        return f"{SAMPLE_LENGTH} {UNITS[self.text.unit]} of its own, at temperature 0.8:\n{text}"
+        return f"{SAMPLE_LENGTH} {UNITS[self.text.unit]} of its own, at temperature 0.8:\n{printable(text)}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it.
@@ -186,7 +186,7 @@ def sample(
             logits, state = model(inputs, state)
         last = logits[0, -1].double().cpu()
         if temperature > 0:
-            choice = int(torch.multinomial(torch.softmax(last / temperature, 0), 1, generator=generator))
+            choice = int(torch.multinomial(torch.softmax((last - last.max()) / temperature, 0), 1, generator=generator))
         else:
             choice = int(last.argmax())
         drawn.append(choice)
@@ -194,3 +194,8 @@ def sample(
     model.train(was_training)
     ids = torch.cat([start if prompt else start[:0], torch.tensor(drawn, dtype=torch.int64)])
     return vocabulary.decode(ids)
+
+
+def printable(text: str) -> str:
+    """Return the text with what would steer a terminal (of a model of bytes, say) replaced by U+FFFD."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

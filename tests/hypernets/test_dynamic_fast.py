@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hyperrun.hypernets import compiled_phases, dynamic_blocks
 from hyperrun.hypernets.dynamic import HyperLSTM
+from hyperrun.hypernets.dynamic_fast import small_products
 from tests.hypernets.test_dynamic import hyper_lstm, model_of, random_state, randomize
 
 eager_phases = pytest.fixture(lambda monkeypatch: monkeypatch.setenv("HYPERRUN_COMPILE_PHASES", "0"))
@@ -212,6 +213,22 @@ def test_layers_with_kept_blocks_are_copied_and_saved_without_them():
     assert not any("pool" in name for name in layer.state_dict())
 
 
+@pytest.mark.usefixtures("eager_phases")
+def test_onednn_is_left_as_it_was_found():
+    layer = layer_of()
+    layer.fast = True
+    try:
+        for enabled in (False, True):
+            torch._C._set_mkldnn_enabled(enabled)
+            layer(torch.randn(5, 4, 3, dtype=torch.double))[0].sum().backward()
+            assert torch._C._get_mkldnn_enabled() is enabled
+    finally:
+        torch._C._set_mkldnn_enabled(True)
+    with pytest.raises(ZeroDivisionError), small_products():
+        raise ZeroDivisionError
+    assert torch._C._get_mkldnn_enabled()
+
+
 # ---------------------------------------------------------------- when it cannot
 
 
@@ -220,6 +237,7 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
         raise RuntimeError("no C++ compiler\nand much more")
 
     monkeypatch.setattr(compiled_phases, "_by_inductor", broken)
+    monkeypatch.setattr(compiled_phases, "_compiled", {})
     monkeypatch.setattr(compiled_phases, "_failed", [])
     monkeypatch.setattr(compiled_phases, "_said", set())
     with caplog.at_level(logging.WARNING):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyperrun.commands.hydra_app import compose_config
-from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, sample
+from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, printable, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 
@@ -138,3 +138,7 @@ def test_the_prompt_is_read_once_and_then_each_symbol_that_was_drawn(task_of):
     assert model.inputs[0] == vocabulary.encode("cat").tolist()
     assert model.inputs[1:] == [[n] for n in vocabulary.encode(text[3:-1]).tolist()]
     assert model.states == [None, 1, 2, 3, 4]
+
+
+def test_what_would_steer_a_terminal_is_not_shown():
+    assert printable("a\x1b[2Jb\r\n\tc\x07é\u202e") == "a\ufffd[2Jb\ufffd\n\tc\ufffdé\ufffd"
