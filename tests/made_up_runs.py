@@ -45,7 +45,9 @@ def made_up_run(
     metric = "bpc" if is_text else "accuracy"
     rows = [{"step": step, "epoch": step / 10, "lr": 1e-3} for step in range(20, steps + 1, 20)]
     rows += [{"step": step, f"val/{metric}": test * step / steps} for step in range(20, steps + 1, 20)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda r: r["step"])))
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in sorted(rows, key=lambda r: r["step"]))
+    )
     facts: dict[str, Any] = {
         "model": config["model"],
         "experiment": config["experiment"],
@@ -70,7 +72,7 @@ def made_up_run(
     if config["paper"]:
         facts |= {f"paper/{key}": config["paper"][key] for key in ("params", "metric", "value")}
     if status == "finished":
-        facts |= {f"val/{metric}": test + 0.01, f"test/{metric}": test}
+        facts |= {f"val/{metric}": test - 0.01, f"test/{metric}": test}
     facts |= {key.replace("__", "/"): value for key, value in summary.items()}
     facts = {key: value for key, value in facts.items() if value is not ...}
     if status is not None:

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POINT = 5.0
+POINT = 6.0
 """Half the side, in pixels at 100 dpi, of what a marker keeps free of labels."""
 
 ANGLES = (0, 180, 60, -60, 120, -120, 90, -90, 30, -30, 150, -150)
@@ -20,7 +20,7 @@ ANGLES = (0, 180, 60, -60, 120, -120, 90, -90, 30, -30, 150, -150)
 ON_A_LINE = 40
 """How many pixels farther away a label goes so as not to lie on a line."""
 
-DISTANCES = (7, 14, 24, 36, 50, 68, 90, 120)
+DISTANCES = (8, 14, 24, 36, 50, 68, 90, 120)
 """And how far from it, in pixels at 100 dpi."""
 
 
@@ -61,10 +61,12 @@ def place_labels(panel: Axes, labels: Sequence[tuple[float, float, str, str]]) -
         # an offset from the data's place in points, so that it stays there whatever resolution the file is saved with
         to_points = 72 / figure.dpi
         offset = ((box.x0 - at_x) * to_points, (box.y0 - at_y) * to_points)
-        line = {"arrowstyle": "-", "color": "#9aa0a6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+        # from the label's nearest side, or the line would run through the label and perhaps through others
+        side = (min(max((at_x - box.x0) / box.width, 0), 1), min(max((at_y - box.y0) / box.height, 0), 1))
+        look = {"arrowstyle": "-", "color": "#9aa0a6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": side}
         panel.annotate(
             words, (x, y), offset, textcoords="offset points", color=colour, fontsize=7.5, parse_math=False,
-            arrowprops=line if distance > DISTANCES[1] else None, zorder=4, annotation_clip=False,
+            arrowprops=look if distance > DISTANCES[1] else None, zorder=4, annotation_clip=False,
             ha="left", va="bottom",
         )  # fmt: skip
 
@@ -100,5 +102,5 @@ def _bars(panel: Axes) -> list[Bbox]:
         for collection in getattr(container, "lines", (None, (), ()))[2]:
             for (x, low), (_, high) in collection.get_segments():
                 (left, bottom), (_, top) = panel.transData.transform([(x, low), (x, high)])
-                bars.append(Bbox.from_extents(left - 2, bottom, left + 2, top))
+                bars.append(Bbox.from_extents(left - 4, bottom, left + 4, top))
     return bars

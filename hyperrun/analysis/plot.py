@@ -44,6 +44,16 @@ KINDS = {
 """Kind of hypernet -> marker and colour; a kind of one's own is OTHER."""
 OTHER = ("P", "#0b7a4b")
 
+TICKS = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    tuple(i / 10 for i in range(10, 100)),
+)
+"""What of every power of ten gets a tick; the first row that gives enough of them is taken."""
+
 FRONT_COLOUR, PAPER_COLOUR = "#2e8540", "#a61e4d"
 
 STYLE: Any = {
@@ -122,7 +132,7 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
         corners = [(b.trainable, value(a)) for a, b in itertools.pairwise(front)]
         steps = [(group.trainable, value(group)) for group in front]
         x, y = zip(*[place for pair in itertools.zip_longest(steps, corners) for place in pair if place], strict=True)
-        panel.plot(x, y, "-", color=FRONT_COLOUR, linewidth=1.4, alpha=0.65, zorder=2, label="Pareto front")
+        panel.plot(x, y, "-", color=FRONT_COLOUR, linewidth=1.4, alpha=0.65, zorder=2, label="Pareto front (filled)")
     for hypernet in sorted({group.hypernet for group in groups}, key=lambda kind: (kind != "none", kind)):
         marker, colour = kind_style(hypernet)
         name = "direct" if hypernet == "none" else f"{hypernet} hypernet"
@@ -136,15 +146,18 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
             )  # fmt: skip
             drawn.lines[0].set_gid(f"point-{groups.index(group)}")
         panel.plot([], [], marker, color=colour, markersize=6.5, markeredgewidth=1.4, label=label)
-    printed = [g for g in groups if g.paper is not None]
-    for i, group in enumerate(printed):
-        assert group.paper is not None
+    counts = [group.trainable for group in groups]
+    for group in groups:
+        if group.paper is None:
+            continue
         # where the paper's count is of one parameter only, its figure stands at our count
         x = group.paper_params if group.paper_params and group.paper_part is None else group.trainable
-        label = "the paper's figure" if i == 0 else None
-        panel.plot(x, metric.shown(group.paper), "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
-    ours = [group.trainable for group in groups]
-    low, high = min(ours), max(ours)
+        y, some = metric.shown(group.paper), len(counts) > len(groups)
+        panel.plot([group.trainable, x], [value(group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
+        label = None if some else "the paper's figure"
+        panel.plot(x, y, "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
+        counts.append(x)
+    low, high = min(counts), max(counts)
     room = max(1.25, (high / low) ** 0.09)
     panel.set_xlim(low / room, high * room**1.6)  # labels stand to the right of their points, as a rule
     panel.xaxis.set_major_locator(FixedLocator(parameter_ticks(low / room, high * room**1.6, most=8)))
@@ -224,7 +237,14 @@ def count_text(value: float) -> str:
 def parameter_ticks(low: float, high: float, most: int) -> list[float]:
     """Return at most `most` round numbers between low and high for a log axis, at least two where there are any."""
     ticks: list[float] = []
-    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(i / 10 for i in range(10, 100))):
+    for factors in (
+        (1,),
+        (1, 3),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 4, 5, 7),
+        (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+        tuple(i / 10 for i in range(10, 100)),
+    ):
         finer = [
             factor * 10**power
             for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

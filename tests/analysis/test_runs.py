@@ -42,7 +42,14 @@ def test_a_link_to_a_run_is_a_run(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "link").symlink_to(run)
     assert names(read_runs([tmp_path / "mine"])) == ["link"]
-    assert names(read_runs([run / "checkpoints" / ".."])) == [".."] or not (run / "checkpoints").exists()
+
+
+def test_a_file_of_a_run_stands_for_the_run(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, "model=cnn", name="run")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "best.pt").touch()
+    for file in ("summary.json", "config.yaml", "checkpoints/best.pt"):
+        assert names(read_runs([run / file])) == ["run"]
 
 
 def test_what_a_run_says(tmp_path: Path) -> None:
