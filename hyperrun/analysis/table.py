@@ -30,6 +30,10 @@ MOST_UNFINISHED = 20
 """Unfinished runs that are listed; of more, these and the number."""
 
 
+AS_ASCII = str.maketrans({"●": "*", "±": "+-", "…": "...", "│": "|", "┤": "|", "─": "-", "┬": "+", "└": "+"})
+"""What is put in place of the tables' and plots' characters beyond ASCII."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of the table, and which are the first to go when the terminal is narrow (the highest)."""
@@ -144,9 +148,7 @@ def plain_table(title: str) -> Table:
 
 def for_terminal(text: str, ascii_only: bool) -> str:
     """Return text with ASCII in place of what the terminal's encoding lacks."""
-    if not ascii_only:
-        return text
-    return text.translate({ord("●"): "*", ord("±"): "+-", ord("…"): "..."}).encode("ascii", "replace").decode()
+    return text.translate(AS_ASCII).encode("ascii", "replace").decode() if ascii_only else text
 
 
 def say(console: Console, text: str) -> None:

@@ -70,7 +70,7 @@ def test_all_conditions_must_hold(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ("hypernet.zdim=4", r"^--where hypernet\.zdim=4: no run has the key 'hypernet\.zdim'; did you mean 'hypernet\.z_d"),
+        ("hypernet.zdim=4", r"^--where hypernet\.zdim=4: no run has the key 'hypernet\.zdim'; did you mean 'hypernet"),
         ("z_dim<4", r"did you mean 'hypernet\.z_dim'\?$"),
         ("seed", "^--where seed: must be KEY=VALUE"),
         ("=3", "must be KEY=VALUE"),
