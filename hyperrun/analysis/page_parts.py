@@ -19,9 +19,10 @@ th button { all: unset; display: block; width: 100%; box-sizing: border-box; pad
 th.num button { text-align: right; }
 th button:hover { background: #f1f3f4; }
 th button:focus-visible { outline: 2px solid #1558a0; outline-offset: -2px; }
-th button::after { content: "\\2195"; opacity: .25; margin-left: .35em; }
-th[aria-sort=ascending] button::after { content: "\\2191"; opacity: 1; }
-th[aria-sort=descending] button::after { content: "\\2193"; opacity: 1; }
+/* the second value says nothing aloud: aria-sort does */
+th button::after { content: "\\2195"; content: "\\2195" / ""; opacity: .25; margin-left: .35em; }
+th[aria-sort=ascending] button::after { content: "\\2191"; content: "\\2191" / ""; opacity: 1; }
+th[aria-sort=descending] button::after { content: "\\2193"; content: "\\2193" / ""; opacity: 1; }
 td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: break-word;
   max-width: 30rem; }
 td.num { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
