@@ -36,7 +36,7 @@ class Condition:
         Raises:
             UserError: it is no condition, or orders by something that is not a number.
         """
-        parts = re.fullmatch(r"\s*([^=<>!\s]+)\s*(==|!=|<=|>=|=|<|>)\s*(.*?)\s*", text)
+        parts = re.fullmatch(r"\s*([^=<>!\s]+)\s*(==|!=|<=|>=|=|<|>)\s*(?![=<>!])(.*?)\s*", text)
         if parts is None:
             raise UserError(f"--where {text}: must be KEY=VALUE, or with one of != < <= > >= between them")
         key, sign, value = parts.groups()

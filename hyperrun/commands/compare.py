@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hyperrun.analysis.filters import Condition, filter_runs
-from hyperrun.analysis.groups import Comparison, compare
+from hyperrun.analysis.groups import compare
 from hyperrun.analysis.runs import read_runs
 from hyperrun.analysis.table import as_csv, as_json, markdown, print_comparison
 from hyperrun.commands.arguments import Arguments
@@ -43,18 +43,19 @@ def main(argv: list[str]) -> int:
 
     runs = filter_runs(read_runs(args.runs), conditions)
     comparisons = compare(runs)
+    for flag in ("plot", "html"):
+        if getattr(args, flag) and not comparisons:
+            raise UserError(f"--{flag} needs a run that is finished; here is none")
     for warning in runs.warnings:
         print(f"hyperrun: warning: {warning}", file=sys.stderr)
 
     written: list[str] = []
     if args.plot:
-        need_finished("--plot", comparisons)
         from hyperrun.analysis.plot import draw, picture
 
         write_beside(Path(args.plot), picture(draw(comparisons), Path(args.plot).suffix[1:].lower()))
         written.append(f"plot    {args.plot}")
     if args.html:
-        need_finished("--html", comparisons)
         from hyperrun.analysis.page import page
 
         write_beside(Path(args.html), page(runs, comparisons))
@@ -95,8 +96,3 @@ def check_writable(flag: str, name: str | None) -> None:
         raise UserError(f"--{flag} {name}: is a folder")
     if not path.parent.is_dir():
         raise UserError(f"--{flag} {name}: there is no folder {path.parent}")
-
-
-def need_finished(flag: str, comparisons: list[Comparison]) -> None:
-    if not comparisons:
-        raise UserError(f"{flag} needs a run that is finished; here is none")

@@ -74,6 +74,9 @@ def test_all_conditions_must_hold(runs: Runs) -> None:
         ("z_dim<4", r"did you mean 'hypernet\.z_dim'\?$"),
         ("seed", "^--where seed: must be KEY=VALUE"),
         ("=3", "must be KEY=VALUE"),
+        ("seed=<3", "must be KEY=VALUE"),
+        ("seed<>3", "must be KEY=VALUE"),
+        ("seed===3", "must be KEY=VALUE"),
         ("seed<few", "^--where seed<few: < compares numbers, and 'few' is none$"),
     ],
 )  # fmt: skip
