@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
@@ -179,7 +180,7 @@ def test_curves_of_every_seed_in_one_colour(comparisons: list[Comparison]) -> No
         "curve-2-1",
     ]
     assert len({line.get_color() for line in lines}) == 3
-    assert list(lines[0].get_xdata()) == [20, 40, 60, 80, 100]
+    assert np.array_equal(lines[0].get_xdata(), [20, 40, 60, 80, 100])
     assert lines[0].get_ydata()[-1] == pytest.approx(97)  # type: ignore[index]
 
 

@@ -158,14 +158,12 @@ def thousand(outputs: Path) -> None:
 def test_a_thousand_run_folders_in_three_seconds(tmp_path: Path) -> None:
     """From the start of the interpreter to its end; the better of three, as other tests may be running beside."""
     thousand(tmp_path / "outputs")
-    command, times = [sys.executable, "-m", "hyperrun", "compare", "--json"], []
-    for _ in range(3):
+    command, times, printed = [sys.executable, "-m", "hyperrun", "compare", "--json"], [], ""
+    while not times or (min(times) >= 3 and len(times) < 3):
         begin = time.perf_counter()
-        done = subprocess.run(command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, check=True)
+        printed = subprocess.check_output(command, cwd=tmp_path, env=_environment(), text=True)
         times.append(time.perf_counter() - begin)
-        if times[-1] < 3:
-            break
-    groups = json.loads(done.stdout)["comparisons"][0]["groups"]
+    groups = json.loads(printed)["comparisons"][0]["groups"]
     assert len(groups) == 201 and sum(group["n"] for group in groups) == 1000
     assert min(times) < 3, times
 
