@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from html import escape
-from importlib.metadata import version
 
+from hyperrun import __version__
 from hyperrun.analysis.groups import Comparison, Group, differing_keys, setting
 from hyperrun.analysis.page_parts import SCRIPT, STYLE
 from hyperrun.analysis.plot import draw, draw_curves, picture
@@ -36,7 +36,7 @@ def page(runs: Runs, comparisons: list[Comparison]) -> str:
 <style>{STYLE}</style>
 </head>
 <body>
-<header><h1>Parameters against accuracy</h1><p>{what}, hyperrun {version("hyperrun")}.</p><nav>{links}</nav></header>
+<header><h1>Parameters against accuracy</h1><p>{what}, hyperrun {__version__}.</p><nav>{links}</nav></header>
 <main>
 {"".join(sections)}
 </main>

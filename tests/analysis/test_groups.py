@@ -145,6 +145,12 @@ def test_the_papers_figures_stand_in_our_unit(comparisons: list[Comparison]) -> 
     assert cnn.paper is None and cnn.paper_params is None and cnn.paper_part is None
 
 
+def test_a_figure_of_the_paper_that_is_another_metric_is_not_shown(tmp_path: Path) -> None:
+    for lr, metric in (("0.1", "test_bpc"), ("0.2", "log_likelihood"), ("0.3", 3)):
+        made_up_run(tmp_path, "model=cnn", f"optim.lr={lr}", paper__metric=metric, paper__value=1.2)
+    assert [group.paper for group in compared(tmp_path).groups] == [None] * 3
+
+
 def test_labels_are_unique_short_and_printable(tmp_path: Path) -> None:
     made_up_run(tmp_path, "model=hypercnn", "hypernet.z_dim=4", name="a")
     made_up_run(tmp_path, "model=hypercnn", "hypernet.z_dim=8", name="b")
