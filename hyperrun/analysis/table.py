@@ -95,7 +95,7 @@ def print_comparison(runs: Runs, console: Console, comparisons: list[Comparison]
     comparisons = compare(runs) if comparisons is None else comparisons
     for comparison in comparisons:
         table, left_out = rich_table(comparison, console.width, console.options.ascii_only)
-        console.print(table)
+        console.print(table, crop=False)
         if left_out:
             say(console, f"no room for: {', '.join(left_out)}")
         unverified = sum(_unverified(group) for group in comparison.groups)
@@ -126,10 +126,12 @@ def rich_table(comparison: Comparison, width: int, ascii_only: bool = False) -> 
         return widest + GAP
 
     number_width = len(str(len(rows))) + 1 + GAP
-    while number_width + sum(map(needed, shown)) - GAP > width and any(column.goes for column in shown):
+    while (narrowest := number_width + sum(map(needed, shown)) - GAP) > width and any(column.goes for column in shown):
         left_out.append(max(shown, key=lambda column: column.goes))
         shown.remove(left_out[-1])
     table = plain_table(comparison.title)
+    if narrowest > width:  # better broken by the terminal than cut off
+        table.width = narrowest
     table.add_column("#", justify="right", no_wrap=True)
     for column in shown:
         table.add_column(column.heading, justify=column.justify, no_wrap=column.heading != "model", overflow="fold")
