@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ hyperrun VERB --help says more. HYPERRUN_DATA=DIR is where data sets are looked 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit status (0 done, 1 failed, 2 asked for something impossible)."""
     args = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show a character shows ? for it
+            stream.reconfigure(errors="replace")
     if not args or args[0] in ("-h", "--help", "help"):
         print(USAGE.format(verbs="\n".join(f"  {verb:7} {text}" for verb, text in COMMANDS.items())))
         return 0

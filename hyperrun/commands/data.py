@@ -46,9 +46,7 @@ def main(argv: list[str]) -> int:
     if args.name == "image_folder":
         return show_folder(args)
     if args.name == "text":
-        raise UserError(
-            "text is your own file: hyperrun train data=text data.path=FILE reads it, nothing is looked for"
-        )
+        raise UserError("text is your own file: hyperrun train model=hyperlstm data=text data.path=FILE reads it")
     if args.name not in SOURCES:
         report = {"name": args.name, "status": OK, "note": BUNDLED.get(args.name, "from a plugin")}
         print(json.dumps(report) if args.json else f"{args.name} {report['note']}")
@@ -165,7 +163,8 @@ def best_form(states: list[FormState]) -> FormState:
 def _hint(source: Source, status: str, args: argparse.Namespace) -> str:
     at = f" --root {shlex.quote(args.root)}" if args.root else ""
     command = f"hyperrun data {source.name}{at} --download"
-    train = f"hyperrun train data={source.name}" + (f" data.root={shlex.quote(args.root)}" if args.root else "")
+    model = "model=hyperlstm " if source.name in TEXT_DATASETS else ""  # the default target takes images
+    train = f"hyperrun train {model}data={source.name}" + (f" data.root={shlex.quote(args.root)}" if args.root else "")
     return {
         OK: f"complete, as published: {train}",
         UNCHECKABLE: f"complete, but these files have no published checksums: {train} data.verify=false, or {command}",
@@ -219,7 +218,8 @@ def fetch_if_missing(name: str, cfg_root: str | None) -> None:
     source, root = SOURCES[name](), data_root(None)
     if any(check(form, root, checksums=False).found for form in source.forms):
         return  # complete or not: what is there is for the reader to judge
-    print(f"{name} is not in {root}: fetching it", file=sys.stderr)
+    if not source.by_hand:
+        print(f"{name} is not in {root}: fetching it", file=sys.stderr)
     download(source, root)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.table import Table
+from torch import nn
 
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import compose_config, import_plugins
@@ -101,6 +104,12 @@ def load_run(
         torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
         task = build_task(config, world)
         load_model(task, folder.checkpoints / f"{which}.pt", world.device)
+        now, then = (facts.get("data/fingerprint") for facts in (task.facts(), summary))
+        if data is None and then is not None and now != then:
+            what = (
+                f"data={config.data.name} has changed since this run was trained: the figures are of what is there now"
+            )
+            print(f"hyperrun: warning: {what}", file=sys.stderr)
         yield config, task, chosen
 
 
@@ -111,12 +120,24 @@ def load_model(task: Task, path: Path, device: torch.device) -> None:
         UserError: the checkpoint belongs to another model, or to data of another shape.
     """
     state = checkpoint.load(path, device)
-    try:
-        if "task" in state:
+    if "task" in state:
+        try:
             task.check_fits(state["task"])
-        task.model.load_state_dict(state["model"])
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            raise UserError(f"{path} does not fit this model and data: {error}") from None
+    load_parameters(task.model, state, path)
+
+
+def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Put the parameters and buffers of the checkpoint that `path` held into a model.
+
+    Raises:
+        UserError: they are of another model.
+    """
+    try:
+        model.load_state_dict(state["model"])
         if state.get("ema") is not None:  # last.pt: what was evaluated is the average, as best.pt holds it
-            average = EMA(task.model, decay=0.0)
+            average = EMA(model, decay=0.0)
             average.load_state_dict(state["ema"])
             average.apply()
     except (RuntimeError, TypeError, KeyError, ValueError) as error:

@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import sys
 
+import torch
+from torch import nn
+
 from hyperrun.commands.arguments import Arguments
-from hyperrun.commands.eval_run import load_run
+from hyperrun.commands.eval_run import load_parameters
+from hyperrun.commands.hydra_app import import_plugins
+from hyperrun.config import TextData
+from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError
-from hyperrun.tasks.language_modeling import LanguageModeling, printable, sample
+from hyperrun.hypernets import with_hypernet
+from hyperrun.targets import build_language_target
+from hyperrun.tasks.language_modeling import printable, sample
+from hyperrun.tracking.run_folder import RunFolder, find_run
+from hyperrun.training import checkpoint
+from hyperrun.training.distributed import join_world
+from hyperrun.training.precision import choose_matmul_precision, choose_precision
 
 
 def main(argv: list[str]) -> int:
@@ -19,6 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0: the likeliest (default: 0.8)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
+    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     if args.length < 1:
@@ -27,12 +40,20 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--temperature must not be negative, not {args.temperature}")
     if not 0 <= args.seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
-    with load_run(args.run, args.checkpoint) as (_, task, precision):
-        if not isinstance(task, LanguageModeling):
-            raise UserError(f"hyperrun sample needs a run that models text, not {task.name}")
+    if args.plugins:
+        import_plugins([f"plugins={args.plugins}"])
+    folder = find_run(args.run)
+    config = folder.read_config()
+    if not isinstance(config.data, TextData):
+        raise UserError(f"hyperrun sample needs a run that models text, not data={config.data.name}")
+    with join_world() as world:
+        wanted = (folder.read_summary() or {}).get("precision") or config.precision
+        precision = choose_precision(wanted, world.device)
+        torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
+        model, vocabulary = load_model(folder, args.checkpoint, world.device)
         text = sample(
-            task.model,
-            task.text.vocabulary,
+            model,
+            vocabulary,
             args.length,
             prompt=args.prompt,
             temperature=args.temperature,
@@ -45,3 +66,21 @@ def main(argv: list[str]) -> int:
         text = printable(text)
     print(text)
     return 0
+
+
+def load_model(folder: RunFolder, which: str, device: torch.device) -> tuple[nn.Module, Vocabulary]:
+    """Return the model of a run on text and its vocabulary, both from the checkpoint: the text itself is not needed.
+
+    Raises:
+        UserError: a damaged or foreign checkpoint.
+    """
+    path = folder.checkpoints / f"{which}.pt"
+    state = checkpoint.load(path, device)
+    try:
+        vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
+    except (KeyError, TypeError):
+        raise UserError(f"{path} is not of a run on text") from None
+    config = folder.read_config()
+    model = with_hypernet(config.hypernet, build_language_target(config.target, len(vocabulary))).to(device)
+    load_parameters(model, state, path)
+    return model, vocabulary

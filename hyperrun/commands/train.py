@@ -77,8 +77,10 @@ def job(cfg: DictConfig) -> float | None:
         typed = typed_overrides(context)
         cfg.model = model_name(cfg, typed)
         config = from_omegaconf(cfg)
-        if config.data.root is not None:  # the run is evaluated from other folders, too
-            config.data.root = str(Path(config.data.root).expanduser().absolute())
+        for key in ("root", "path"):  # the run is evaluated from other folders, too
+            place = getattr(config.data, key, None)
+            if place is not None:
+                setattr(config.data, key, os.path.abspath(Path(place).expanduser()))
         command = shlex.join(["hyperrun", "train", *typed])
         return run(config, command, group=os.environ["HYPERRUN_SWEEP"] if sweep else config.experiment)
     except Exception as error:

@@ -197,7 +197,8 @@ class RecurrentLM(nn.Module):
         """Return what the first layer reads, [T, B, inputs], from tokens [T, B]."""
         if self.embedding is not None:
             return self.embedding(tokens)
-        return F.one_hot(tokens, self.vocabulary).to(cast(Tensor, self.output.weight).dtype)
+        one_hot = cast(Tensor, self.output.weight).new_zeros(*tokens.shape, self.vocabulary)
+        return one_hot.scatter_(-1, tokens[..., None], 1.0)  # F.one_hot would make it of int64 first
 
 
 def build_recurrent(cfg: RecurrentTarget, vocabulary: int) -> RecurrentLM:

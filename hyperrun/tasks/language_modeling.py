@@ -31,20 +31,23 @@ State = Any
 class LanguageLoss(nn.Module):
     """The loss of one chunk, and the state that is carried on to the next (truncated back-propagation through time)."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, words: bool = False, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.words, self.label_smoothing = model, words, label_smoothing
         self.state: State = None
 
     def forward(self, inputs: Tensor, targets: Tensor, first: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean cross-entropy in nats (scalar) and {"loss", "bpc"}, detached; keep the new state, detached.
+        """Return the loss to minimize and {"loss", "bpc" if not of words}, detached scalars; keep the state, detached.
+
+        The loss is the mean cross-entropy in nats, smoothed if that was asked for.
 
         inputs, targets: int64 [B, T]; first: the state begins anew.
         """
         logits, state = self.model(inputs, None if first else self.state)
         self.state = on_tensors(Tensor.detach, state)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-        return loss, {"loss": loss.detach(), "bpc": loss.detach() / math.log(2)}
+        loss = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), label_smoothing=self.label_smoothing)
+        stats = {"loss": loss.detach()}
+        return loss, stats if self.words else {**stats, "bpc": loss.detach() / math.log(2)}
 
 
 class LanguageModeling:
@@ -56,13 +59,15 @@ class LanguageModeling:
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, TextData)
         trainer = config.trainer
+        if config.optim.generated_l2:
+            raise UserError("optim.generated_l2 is for generated kernels; a language model's weights are only scaled")
         self.text = load_text(config.data)
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
         self.higher_is_better = higher_is_better(self.metric)
         target = build_language_target(config.target, self.text.vocabulary_size)
         self.model = with_hypernet(config.hypernet, target).to(world.device)
-        self.loss = LanguageLoss(self.model)
-        self.world = world
+        self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)
+        self.world, self.wanted_streams = world, trainer.batch_size
         self.loader = TextLoader(
             self.text,
             config.data,
@@ -79,7 +84,10 @@ class LanguageModeling:
 
     def describe_data(self) -> str:
         """Return in a few words what is learned from and how it is fed."""
-        return f"{self.text.describe()}; {self.loader.path} ({self.loader.reason})"
+        streams = f"{self.loader.batch_size} streams of {self.loader.sequence_length}"
+        if self.loader.batch_size < self.wanted_streams:
+            streams += f" (too short for trainer.batch_size={self.wanted_streams})"
+        return f"{self.text.describe()}; {streams}; {self.loader.path} ({self.loader.reason})"
 
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data."""
@@ -94,7 +102,7 @@ class LanguageModeling:
 
     @torch.no_grad()
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
-        """Return nats, bits and perplexity per symbol over every symbol of a split, the state carried all the way."""
+        """Return nats, bits (not of words) and perplexity per symbol over every symbol of a split; carries the state."""
         self.model.eval()
         sums = torch.zeros(2, device=self.world.device, dtype=torch.float64)
         state: State = None
@@ -106,7 +114,8 @@ class LanguageModeling:
         self.model.train()
         total, count = sum_over_ranks(sums, self.world).tolist()
         loss = total / count
-        return {"loss": loss, "bpc": loss / math.log(2), "perplexity": math.exp(min(loss, 700.0))}
+        bits = {} if self.text.unit == "word" else {"bpc": loss / math.log(2)}
+        return {"loss": loss, **bits, "perplexity": math.exp(min(loss, 700.0))}
 
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: a short sample of the model's own text."""
@@ -175,7 +184,8 @@ def sample(
         UserError: the prompt has symbols the vocabulary lacks.
     """
     device = next(model.parameters()).device
-    start = vocabulary.encode(prompt) if prompt else torch.zeros(1, dtype=torch.int64)
+    given = vocabulary.encode(prompt)
+    start = given if len(given) else torch.zeros(1, dtype=torch.int64)
     generator = torch.Generator().manual_seed(seed)
     was_training = model.training
     model.eval()
@@ -192,7 +202,7 @@ def sample(
         drawn.append(choice)
         inputs = torch.tensor([[choice]], device=device)
     model.train(was_training)
-    ids = torch.cat([start if prompt else start[:0], torch.tensor(drawn, dtype=torch.int64)])
+    ids = torch.cat([given, torch.tensor(drawn, dtype=torch.int64)])
     return vocabulary.decode(ids)
 
 

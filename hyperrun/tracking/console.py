@@ -20,7 +20,9 @@ class Console:
     def __init__(self, silent: bool = False) -> None:
         # a file or a pipe has no width: 100 columns, unless the user says otherwise
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
-        self.rich = RichConsole(quiet=silent, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+        self.rich = RichConsole(
+            quiet=silent, width=width, highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty()
+        )
         self.progress: Progress | None = None
         self.log: logging.Logger | None = None
         self.last_line = 0.0

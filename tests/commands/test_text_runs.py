@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,9 @@ def test_words_are_measured_in_perplexity(here: Here, chorus: Path) -> None:
     done = here("train", *LINE, "model=lstm", "data.unit=word", "target.embedding=16", "target.tied=true")
     (folder,) = Path("outputs/text").iterdir()
     assert summary(folder)["metric"] == "perplexity" and "240 words of its own" in done.out
+    assert not [key for row in (*rows(folder), summary(folder)) for key in row if "bpc" in key], "not characters"
+    said = here("sample", folder, "--prompt", "  ", "--length", "3", "--temperature", "0").out
+    assert said.split() == here("sample", folder, "--length", "3", "--temperature", "0").out.split()
 
 
 def test_the_fast_path_says_why_it_is_not_fast(start: Start, chorus: Path) -> None:
@@ -127,12 +130,12 @@ checkpoint.save = save_and_die
 @pytest.mark.parametrize("number", [1, 3])
 def test_killed_and_resumed_is_the_run_at_one_go(start: Start, trained: Path, tmp_path: Path, number: int) -> None:
     """State, masks and all: a carried state that began anew would change every later bit."""
-    (tmp_path / "chorus.txt").write_text(CHORUS)
-    killed = start("train", *HYPER, cwd=tmp_path / "here", env=PLAIN, before=DIE.format(number=number))
+    line = (*HYPER, f"data.path={trained.parents[3] / 'chorus.txt'}")
+    killed = start("train", *line, cwd=tmp_path / "here", env=PLAIN, before=DIE.format(number=number))
     assert killed.wait() == -signal.SIGKILL
     step = checkpoint(killed.folder / "checkpoints" / "last.pt")["loop"]["step"]
     assert 0 < step < 60
-    done = start("train", *HYPER, cwd=tmp_path / "here", env=PLAIN)
+    done = start("train", *line, cwd=tmp_path / "here", env=PLAIN)
     assert done.wait() == 0, done.err
     assert f"resume   from step {step}" in done.out
     assert_same_run(done.folder, trained)
@@ -185,6 +188,33 @@ def test_the_whole_split_in_one_go(here: Here, trained: Path, monkeypatch: pytes
     assert wrong.err == "hyperrun: error: --streams must be at least 1, not 0\n"
 
 
+@pytest.fixture
+def changed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """Return a function that puts another text in the place of the run's, until the test ends; it returns the run."""
+    monkeypatch.setenv("HYPERRUN_COMPILE_PHASES", "0")
+    file = trained.parents[3] / "chorus.txt"
+
+    def change(text: str) -> Path:
+        file.write_text(text)
+        return trained
+
+    yield change
+    file.write_text(CHORUS)
+
+
+def test_the_text_is_found_from_another_folder(here: Here, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYPERRUN_COMPILE_PHASES", "0")
+    Path("../chorus.txt").resolve().unlink(missing_ok=True)
+    found = json.loads(here("eval", trained, "--json").out)
+    assert found["test"]["bpc"] == pytest.approx(summary(trained)["test/bpc"], rel=1e-6)
+
+
+def test_eval_says_that_the_text_has_changed(here: Here, changed: Callable[[str], Path]) -> None:
+    done = here("eval", changed(CHORUS[::-1]), "--json")
+    assert done.err.startswith("hyperrun: warning: data=text has changed since this run was trained")
+    assert json.loads(done.out)["test"]["bpc"] != summary(changed(CHORUS))["test/bpc"]
+
+
 # ---------------------------------------------------------------- sample
 
 
@@ -232,6 +262,25 @@ def test_what_is_wrong_with_a_sample_is_said_in_one_line(
     assert message in done.err
 
 
+def test_a_sample_needs_no_text(here: Here, changed: Callable[[str], Path]) -> None:
+    run = changed(CHORUS)
+    out = here("sample", run, "--length", "20").out
+    (run.parents[3] / "chorus.txt").unlink()
+    assert here("sample", run, "--length", "20").out == out
+
+
+def test_a_terminal_that_lacks_a_character_shows_another(start: Start, trained: Path) -> None:
+    text = json.dumps("".join(sorted(set(CHORUS))[:5]) + "é")
+    running = start(
+        *("sample", trained, "--length", "5"),
+        env=PLAIN,
+        before='import sys; sys.stdout.reconfigure(encoding="ascii"); '
+        f"from hyperrun.data.vocabulary import Vocabulary; Vocabulary.decode = lambda self, ids: {text}",
+    )
+    assert running.wait() == 0, running.err
+    assert running.out.endswith("?\n")
+
+
 def test_sample_is_for_text(here: Here) -> None:
     here("train", *QUIET, "trainer.max_steps=2", "model=cnn")
     (folder,) = Path("outputs/digits").iterdir()
@@ -274,9 +323,8 @@ def test_a_model_of_images_is_not_for_text(here: Here) -> None:
         assert done.err.count("\n") == 1 and "does not take text" in done.err
 
 
-def test_checkpoint_of_another_vocabulary(here: Here, trained: Path, tmp_path: Path) -> None:
-    (tmp_path.parent / "chorus.txt").write_text(CHORUS.replace("w", "v"))
-    done = here("eval", trained, status=2)
+def test_checkpoint_of_another_vocabulary(here: Here, changed: Callable[[str], Path]) -> None:
+    done = here("eval", changed(CHORUS.replace("w", "v")), status=2)
     assert "vocabulary" in done.err and done.err.count("\n") == 1
 
 

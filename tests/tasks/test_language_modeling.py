@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyperrun.commands.hydra_app import compose_config
+from hyperrun.errors import UserError
 from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, printable, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
@@ -48,6 +49,27 @@ def test_the_figure_depends_on_neither_batch_size_nor_chunk_length(task_of):
     ]
     for other in figures[1:]:
         assert other == pytest.approx(figures[0], rel=1e-5)
+
+
+def test_label_smoothing_is_in_the_loss_that_is_minimized(task_of):
+    plain, smoothed = task_of(), task_of("trainer.label_smoothing=0.3")
+    for task in (plain, smoothed):
+        task.model.eval()
+    batch = next(plain.batches(0))
+    logits = plain.model(batch[0])[0].flatten(0, 1)
+    wanted = F.cross_entropy(logits, batch[1].flatten(), label_smoothing=0.3)
+    assert smoothed.loss(*batch)[0].item() == pytest.approx(wanted.item(), rel=1e-6)
+    assert plain.loss(*batch)[0].item() != pytest.approx(wanted.item(), rel=1e-3)
+
+
+def test_what_has_no_meaning_for_a_text_is_refused(task_of):
+    with pytest.raises(UserError, match="generated_l2"):
+        task_of("optim.generated_l2=0.1")
+
+
+def test_a_text_too_short_for_the_batch_says_so(task_of):
+    assert "4 streams of 16;" in task_of().describe_data()
+    assert "(too short for trainer.batch_size=999)" in task_of("trainer.batch_size=999").describe_data()
 
 
 def test_with_one_stream_the_state_is_carried_over_every_symbol(task_of):
