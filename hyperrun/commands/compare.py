@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     add("--json", action="store_true", help="print one JSON object")
     add("--markdown", action="store_true", help="print Markdown tables")
     add("--text-plot", action="store_true", help="draw the plot in the terminal, too")
+    add("--wandb", action="store_true", help="record the comparison in W&B; with a login save a view of the project")
     args = parser.parse_args(argv)
     alone = [name for name in ("--json", "--markdown") if vars(args)[name[2:]]] + ["--csv -"] * (args.csv == "-")
     if len(alone) + args.text_plot > 1 and alone:
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
 
     runs = filter_runs(read_runs(args.runs), conditions)
     comparisons = compare(runs)
-    for flag in ("plot", "html"):
+    for flag in ("plot", "html", "wandb"):
         if getattr(args, flag) and not comparisons:
             raise UserError(f"--{flag} needs a run that is finished; here is none")
     for warning in runs.warnings:
@@ -60,6 +61,10 @@ def main(argv: list[str]) -> int:
 
         write_beside(Path(args.html), page(runs, comparisons))
         written.append(f"page    {args.html}")
+    if args.wandb:
+        from hyperrun.analysis.wandb_comparison import log_comparison
+
+        written += log_comparison(comparisons, Path(args.runs[0]), ["compare", *argv])
     if args.csv == "-":
         sys.stdout.write(as_csv(comparisons))
     elif args.csv:
@@ -82,6 +87,8 @@ def main(argv: list[str]) -> int:
                 print_plot(comparison, console)
         for line in written:
             console.print(line, markup=False, soft_wrap=True)
+    if alone and written:
+        print(*written, sep="\n", file=sys.stderr)
     return 0
 
 
