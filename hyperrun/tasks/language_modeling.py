@@ -102,7 +102,7 @@ class LanguageModeling:
 
     @torch.no_grad()
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
-        """Return nats, bits (not of words) and perplexity per symbol over every symbol of a split; carries the state."""
+        """Return nats, bits (not of words) and perplexity per symbol over all symbols of a split; carries the state."""
         self.model.eval()
         sums = torch.zeros(2, device=self.world.device, dtype=torch.float64)
         state: State = None

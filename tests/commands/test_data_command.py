@@ -183,7 +183,7 @@ def test_texts_that_need_no_files(run):
     note = f"comes with Python {platform.python_version()}: nothing to fetch"
     assert run("pydocs", "--download") == (0, f"pydocs {note}\n", "")
     assert json.loads(run("pydocs", "--json")[1]) == {"name": "pydocs", "status": "ok", "note": note}
-    with pytest.raises(UserError, match="^text is your own file: hyperrun train data=text data.path=FILE reads it"):
+    with pytest.raises(UserError, match="^text is your own file: hyperrun train model=hyperlstm data=text"):
         run("text")
 
 
@@ -205,7 +205,7 @@ def test_a_text_that_people_get_themselves(run, tmp_path, monkeypatch):
     (root / "enwik8").write_bytes(b"some bytes")
     status, out, _ = run("enwik8", "--download")
     assert status == 0 and "enwik8        10 B  checksum ok" in out
-    assert out.splitlines()[-1] == "complete, as published: hyperrun train data=enwik8"
+    assert out.splitlines()[-1] == "complete, as published: hyperrun train model=hyperlstm data=enwik8"
     assert f"enwik8         present     {root / 'enwik8'}\n" in run()[1]
     (root / "enwik8").write_bytes(b"other bytes")
     status, out, _ = run("enwik8")
@@ -251,4 +251,4 @@ def test_real_files(capsys):
     assert json.loads(capsys.readouterr().out)["form"] in ("binary", "python", "archive")
     for name in ("ptb_char", "ptb", "enwik8"):
         assert command.main([name]) == 0
-        assert f"complete, as published: hyperrun train data={name}" in capsys.readouterr().out
+        assert f"complete, as published: hyperrun train model=hyperlstm data={name}" in capsys.readouterr().out
