@@ -129,7 +129,7 @@ def rich_table(comparison: Comparison, width: int, ascii_only: bool = False) -> 
     while (narrowest := number_width + sum(map(needed, shown)) - GAP) > width and any(column.goes for column in shown):
         left_out.append(max(shown, key=lambda column: column.goes))
         shown.remove(left_out[-1])
-    table = plain_table(comparison.title)
+    table = plain_table(for_terminal(comparison.title, ascii_only))
     if narrowest > width:  # better broken by the terminal than cut off
         table.width = narrowest
     table.add_column("#", justify="right", no_wrap=True)
@@ -143,7 +143,7 @@ def rich_table(comparison: Comparison, width: int, ascii_only: bool = False) -> 
 
 
 def plain_table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
     table.padding, table.pad_edge, table.show_edge = (0, GAP - 1, 0, 0), False, False
     return table
 

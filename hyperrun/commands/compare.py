@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
         print(markdown(runs, comparisons))
     elif not alone:
         limited = sys.stdout.isatty() or "COLUMNS" in os.environ
-        console = Console(highlight=False, width=None if limited else WITHOUT_TERMINAL)
+        console = Console(highlight=False, emoji=False, width=None if limited else WITHOUT_TERMINAL)
         print_comparison(runs, console, comparisons)
         if args.text_plot:
             from hyperrun.analysis.text_plot import print_plot

@@ -71,9 +71,9 @@ def test_a_terminal_without_unicode(mixed: Runs) -> None:
 
 
 def test_markup_in_names_is_text(tmp_path: Path) -> None:
-    made_up_run(tmp_path, "model=cnn", model="[red]x[/red]|<b>")
+    made_up_run(tmp_path, "model=cnn", model="[red]x[/red]|<b>", data="[bold]:smile:[/bold]")
     runs = read_runs([tmp_path])
-    assert "[red]x[/red]|<b>" in printed(runs)
+    assert "[red]x[/red]|<b>" in printed(runs) and printed(runs).startswith("[bold]:smile:[/bold]: test accuracy")
     assert r"\[red\]x\[/red\]\|\<b\>" in markdown(runs, compare(runs))
 
 
