@@ -14,6 +14,7 @@ from hyperrun.errors import Preempted, RunFailed, SweepFailed, UserError, neares
 COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
     "eval": "measure a run again from its checkpoint",
+    "compare": "parameters against accuracy of many runs: tables, plot, CSV, HTML",
     "sample": "let a trained language model write",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
     "data": "say where a data set is looked for and what is there; --download gets it",
@@ -32,6 +33,7 @@ first steps
   hyperrun train                                       a hyper CNN on small digits, under a minute
   hyperrun train model=hyperresnet data=cifar10        a Wide ResNet whose kernels are generated
   hyperrun train -m model=resnet,hyperresnet seed=0,1,2
+  hyperrun compare outputs                             parameters against accuracy, over all runs
   hyperrun ls experiments                              the paper's rows, by name
 
 hyperrun VERB --help says more. HYPERRUN_DATA=DIR is where data sets are looked for.
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show a character shows ? for it
             stream.reconfigure(errors="replace")
     if not args or args[0] in ("-h", "--help", "help"):
-        print(USAGE.format(verbs="\n".join(f"  {verb:6} {text}" for verb, text in COMMANDS.items())))
+        print(USAGE.format(verbs="\n".join(f"  {verb:7} {text}" for verb, text in COMMANDS.items())))
         return 0
     if args[0] in ("-V", "--version"):
         from hyperrun import __version__

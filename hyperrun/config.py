@@ -712,11 +712,20 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def run_hash(config: Config) -> str:
     """Return eight hexadecimal digits that name what the run computes (see NOT_IN_HASH)."""
-    plain = to_dict(config)
-    root = plain["data"]["root"]
+    plain = json.dumps(what_is_computed(to_dict(config)), sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()[:8]
+
+
+def what_is_computed(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a config, as plain dicts (of a saved run, too), without the keys of NOT_IN_HASH."""
+    data = plain.get("data")
+    folder_is_data = isinstance(data, dict) and data.get("name") == "image_folder"
+    kept = {name: dict(value) if isinstance(value, dict) else value for name, value in plain.items()}
     for key in NOT_IN_HASH:
+        if key == "data.root" and folder_is_data:
+            continue
         node, _, leaf = key.rpartition(".")
-        (plain[node] if node else plain).pop(leaf, None)
-    if config.data.name == "image_folder":  # there the folder is the data
-        plain["data"]["root"] = root
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+        within = kept.get(node) if node else kept
+        if isinstance(within, dict):
+            within.pop(leaf, None)
+    return kept

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import SCHEMAS, Config, from_omegaconf, one_line
 from hyperrun.errors import UserError, listed, nearest
+from hyperrun.metrics import higher_is_better
 
 VERSION_BASE = "1.3" if hydra.__version__.startswith("1.3") else None
 """1.3 wants it named; 1.4 wants it left out."""
@@ -129,10 +130,8 @@ def search_in_the_right_direction(cfg: DictConfig, parsed: Iterable[Override]) -
     """Tell a search (hydra/sweeper=optuna) whether the metric that train returns is to rise or to fall."""
     typed = any(override.get_key_element() == "hydra.sweeper.direction" for override in parsed)
     if "direction" in cfg.hydra.sweeper and not typed:
-        from hyperrun.tasks import task_class
-
-        better = task_class(cfg.data.kind).higher_is_better
-        cfg.hydra.sweeper.direction = "maximize" if better else "minimize"
+        metric = "bpc" if cfg.data.kind == "text" else "accuracy"  # for words perplexity, which falls as well
+        cfg.hydra.sweeper.direction = "maximize" if higher_is_better(metric) else "minimize"
 
 
 def refuse_study(typed: Iterable[str]) -> None:

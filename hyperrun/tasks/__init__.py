@@ -59,18 +59,12 @@ class Task(Protocol):
         ...
 
 
-def task_class(kind: str) -> type[Task]:
-    """Return the task that a kind of data calls for."""
-    if kind == "text":
+def build_task(config: Config, world: World) -> Task:
+    """Return the task that the kind of data calls for, with its model built and initialized."""
+    if config.data.kind == "text":
         from hyperrun.tasks.language_modeling import LanguageModeling
 
-        return LanguageModeling
+        return LanguageModeling(config, world)
     from hyperrun.tasks.classification import Classification
 
-    return Classification
-
-
-def build_task(config: Config, world: World) -> Task:
-    """Return the task, with its model built and initialized."""
-    build: Any = task_class(config.data.kind)
-    return build(config, world)
+    return Classification(config, world)

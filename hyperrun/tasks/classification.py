@@ -13,6 +13,7 @@ from hyperrun.config import Config, ImageData
 from hyperrun.data import load_images
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import HyperModel, with_hypernet
+from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_target
 from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
 from hyperrun.training.precision import Precision
@@ -53,7 +54,7 @@ class Classification:
 
     name = "classification"
     metric = "accuracy"
-    higher_is_better = True
+    higher_is_better = higher_is_better(metric)
     unit = "images"
     tokens_per_example = None
 

@@ -17,6 +17,7 @@ from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError
 from hyperrun.hypernets import with_hypernet
+from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_language_target
 from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
 from hyperrun.training.precision import Precision
@@ -53,7 +54,6 @@ class LanguageModeling:
     """What the training loop needs to know about modelling text."""
 
     name = "language_modeling"
-    higher_is_better = False
     unit = "sequences"
 
     def __init__(self, config: Config, world: World) -> None:
@@ -63,6 +63,7 @@ class LanguageModeling:
             raise UserError("optim.generated_l2 is for generated kernels; a language model's weights are only scaled")
         self.text = load_text(config.data)
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
+        self.higher_is_better = higher_is_better(self.metric)
         target = build_language_target(config.target, self.text.vocabulary_size)
         self.model = with_hypernet(config.hypernet, target).to(world.device)
         self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)

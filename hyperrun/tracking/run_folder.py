@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import shutil
+import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,46 @@ from omegaconf import DictConfig, OmegaConf
 from hyperrun.config import Config, from_omegaconf, run_hash, to_dict
 from hyperrun.errors import UserError
 
-CONFIG, SUMMARY, METRICS, LOG = "config.yaml", "summary.json", "metrics.jsonl", "train.log"
+CONFIG, SUMMARY, METRICS, LOG, LOCK = "config.yaml", "summary.json", "metrics.jsonl", "train.log", ".lock"
 RECORDED = "recorded in "
 """How the note begins that an exception carries when its traceback is in a run's log."""
 
 
-def write_beside(path: Path, text: str) -> None:
-    """Write a whole file under its final name, or nothing at all."""
+def write_beside(path: Path, content: str | bytes) -> None:
+    """Write a whole file under its final name, or nothing at all. Text becomes UTF-8."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+# struct flock, which Python has no name for; l_whence, l_start and l_len of 0 mean the whole file
+FLOCK, FLOCK_FIELDS = "hhqqi4x", ("type", "whence", "start", "len", "pid")
+if sys.platform == "darwin":
+    FLOCK, FLOCK_FIELDS = "qqihh", ("start", "len", "pid", "type", "whence")
+WRITE_LOCK = {"type": fcntl.F_WRLCK, "whence": 0, "start": 0, "len": 0, "pid": 0}
+
+
+def holder(path: Path) -> int | None:
+    """Return the process that trains in a run folder; None if none does, or it cannot be told.
+
+    Only asks: the lock is not taken, so that a run that starts at this moment does not find it held. A process does not
+    see its own lock, and must not ask about a folder that it holds itself: closing the file would let go of it.
+    """
+    try:
+        lock = os.open(path / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        answer = fcntl.fcntl(lock, fcntl.F_GETLK, struct.pack(FLOCK, *(WRITE_LOCK[field] for field in FLOCK_FIELDS)))
+        found = dict(zip(FLOCK_FIELDS, struct.unpack(FLOCK, answer), strict=True))
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(lock)
+    return None if found["type"] == fcntl.F_UNLCK else found["pid"]
 
 
 class RunFolder:
@@ -53,7 +82,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.path}: {error.strerror} (outputs=DIR names another place)"
@@ -92,24 +121,11 @@ class RunFolder:
         status = (self.read_summary() or {}).get("status")
         if status == "finished":
             return "done"
-        if self._held_by_another():
+        if holder(self.path) is not None:
             return "running"
         if status == "failed":
             return "failed"
         return "interrupted" if any(self.checkpoints.glob("*.pt")) else "missing"
-
-    def _held_by_another(self) -> bool:
-        try:
-            lock = os.open(self.path / ".lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            os.lockf(lock, os.F_TEST, 0)
-        except OSError:
-            return True
-        finally:
-            os.close(lock)
-        return False
 
     def write_config(self, config: Config) -> None:
         write_beside(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))

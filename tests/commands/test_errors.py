@@ -39,7 +39,7 @@ def assert_nothing_made(cwd: Path) -> None:
 # ---------------------------------------------------------------- the table
 
 VERBS = [
-    ("trian", "unknown verb 'trian'", "did you mean 'train'?", "allowed: train, eval, sample, ls, data, env"),
+    ("trian", "unknown verb 'trian'", "did you mean 'train'?", "allowed: train, eval, compare, sample, ls, data, env"),
     ("evaluate", "unknown verb 'evaluate'", "allowed: "),
     ("model=cnn", "unknown verb 'model=cnn'", "allowed: "),
 ]

@@ -1,0 +1,260 @@
+"""Parameters on a log axis against the metric, and learning curves: matplotlib figures, drawn without a display."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from hyperrun.analysis.groups import Comparison, Group
+from hyperrun.analysis.labels import place_labels
+from hyperrun.tracking.metrics import read_metrics
+from hyperrun.tracking.run_folder import METRICS as ROWS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+T = TypeVar("T")
+
+PANEL = (7.2, 4.8)
+"""Width and height of one panel in inches."""
+
+DPI = 160
+"""Of png files, and of the layout: text is not exactly as wide at another resolution."""
+
+MOST_LABELS = 14
+"""Groups in a panel that all get a label; of more, only half as many on the Pareto front do."""
+
+KINDS = {
+    "none": ("s", "#5f6368"),
+    "static": ("o", "#1668b8"),
+    "dynamic": ("^", "#c2570c"),
+    "conditional": ("D", "#8a3ffc"),
+}
+"""Kind of hypernet -> marker and colour; a kind of one's own is OTHER."""
+OTHER = ("P", "#0b7a4b")
+
+TICKS = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 4, 5, 7),
+    (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    tuple(i / 10 for i in range(10, 100)),
+)
+"""What of every power of ten gets a tick; the first row that gives enough of them is taken."""
+
+FRONT_COLOUR, PAPER_COLOUR = "#2e8540", "#a61e4d"
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,  # the grid lies below every line
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "text.hinting": "none",  # labels are as wide in every format as where they were placed
+    "svg.fonttype": "none",  # text stays text: it can be found and copied
+    "svg.hashsalt": "hyperrun",  # the same runs give the same bytes
+    "pdf.fonttype": 42,
+}
+
+
+def draw(comparisons: Sequence[Comparison]) -> Picture:
+    """Return one picture with a panel for each comparison, two side by side where there are more than one."""
+    columns = min(2, len(comparisons))
+    rows = math.ceil(len(comparisons) / columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(PANEL[0] * columns, PANEL[1] * rows), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for panel in panels[len(comparisons) :]:
+            panel.set_axis_off()
+        labels = [draw_panel(panel, comparison) for panel, comparison in zip(panels, comparisons, strict=False)]
+        with quiet():
+            figure.canvas.draw()  # the layout is known only now, and the labels depend on it
+            figure.set_layout_engine("none")
+            for panel, texts in zip(panels, labels, strict=False):
+                place_labels(panel, texts)
+    return figure
+
+
+def picture(figure: Picture, kind: str) -> bytes:
+    """Return the picture as the bytes of a png, svg or pdf file."""
+    file = io.BytesIO()
+    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    with matplotlib.rc_context(STYLE), quiet():
+        figure.savefig(file, format=kind, dpi=DPI, metadata=undated)
+    return file.getvalue()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence matplotlib's warnings about characters that its font lacks: a box stands in their place."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def kind_style(hypernet: str) -> tuple[str, str]:
+    return KINDS.get(hypernet, OTHER)
+
+
+def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, str, str]]:
+    """Draw a comparison; return (x, y, text, colour) of the labels that are to be placed."""
+    metric, groups = comparison.metric, comparison.groups
+
+    def value(group: Group) -> float:
+        return metric.shown(group.test.mean)
+
+    panel.set_xscale("log")
+    for i, group in enumerate(g for g in groups if g.twin is not None):
+        assert group.twin is not None
+        x, y = [group.trainable, group.twin.trainable], [value(group), value(group.twin)]
+        label = "to its direct twin" if i == 0 else None
+        panel.plot(x, y, ":", color="#6b7078", linewidth=1.1, zorder=1, label=label)
+    front = comparison.front
+    if len(front) > 1:  # a staircase: between two of its groups, the smaller one is the best that is as small
+        corners = [(b.trainable, value(a)) for a, b in itertools.pairwise(front)]
+        steps = [(group.trainable, value(group)) for group in front]
+        x, y = zip(*[place for pair in itertools.zip_longest(steps, corners) for place in pair if place], strict=True)
+        panel.plot(x, y, "-", color=FRONT_COLOUR, linewidth=1.4, alpha=0.65, zorder=2, label="Pareto front (filled)")
+    for hypernet in sorted({group.hypernet for group in groups}, key=lambda kind: (kind != "none", kind)):
+        marker, colour = kind_style(hypernet)
+        name = "direct" if hypernet == "none" else f"{hypernet} hypernet"
+        label: str | None = name.replace("$", r"\$")
+        for group in (g for g in groups if g.hypernet == hypernet):
+            std = metric.shown(group.test.std) if group.test.std else None
+            face = colour if group.on_front else "white"
+            drawn = panel.errorbar(
+                group.trainable, value(group), yerr=std, fmt=marker, color=colour, markerfacecolor=face,
+                markersize=6.5, markeredgewidth=1.4, elinewidth=1, capsize=3, zorder=3,
+            )  # fmt: skip
+            drawn.lines[0].set_gid(f"point-{groups.index(group)}")
+        panel.plot([], [], marker, color=colour, markersize=6.5, markeredgewidth=1.4, label=label)
+    counts = [group.trainable for group in groups]
+    for group in groups:
+        if group.paper is None:
+            continue
+        # where the paper's count is of one parameter only, its figure stands at our count
+        x = group.paper_params if group.paper_params and group.paper_part is None else group.trainable
+        y, some = metric.shown(group.paper), len(counts) > len(groups)
+        panel.plot([group.trainable, x], [value(group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
+        label = None if some else "the paper's figure"
+        panel.plot(x, y, "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
+        counts.append(x)
+    low, high = min(counts), max(counts)
+    room = max(1.25, (high / low) ** 0.09)
+    panel.set_xlim(low / room, high * room**1.6)  # labels stand to the right of their points, as a rule
+    panel.xaxis.set_major_locator(FixedLocator(parameter_ticks(low / room, high * room**1.6, most=8)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: count_text(tick)))
+    panel.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+    panel.margins(y=0.12)
+    panel.set_xlabel("trainable parameters")
+    panel.set_ylabel(f"test {metric.heading} ({comparison.better})")
+    panel.set_title(comparison.data, loc="left", parse_math=False)
+    # below the axis: above it the legend would cover points
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4, columnspacing=1.2)
+    labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
+    return [(group.trainable, value(group), group.label, kind_style(group.hypernet)[1]) for group in labelled]
+
+
+def draw_curves(comparison: Comparison) -> Picture | None:
+    """Return the validation metric of every run against the step; None where no run logged it.
+
+    One colour for each group; seeds share it. Lines carry the group's number as SVG id: curve-0, curve-0-1, ...
+    """
+    metric = comparison.metric
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=PANEL, dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        panel = figure.subplots()
+        colours = matplotlib.colormaps["tab20" if len(comparison.groups) > 10 else "tab10"]
+        some = False
+        for number, group in enumerate(comparison.groups):
+            label: str | None = group.label.replace("$", r"\$")
+            for which, run in enumerate(group.runs):
+                steps, values = curve(run.path / ROWS, f"val/{metric.name}")
+                if not steps:
+                    continue
+                shown = [metric.shown(value) for value in values]
+                look = {"color": colours(number % colours.N), "linewidth": 1.3, "alpha": 0.85, "markersize": 3}
+                line = panel.plot(steps, shown, "o-" if len(steps) == 1 else "-", label=label, **look)
+                line[0].set_gid(f"curve-{number}-{which}")
+                some, label = True, None
+        panel.set_xlabel("step")
+        panel.set_ylabel(f"validation {metric.heading} ({comparison.better})")
+        if 0 < len(comparison.groups) <= MOST_LABELS and some:
+            panel.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2, columnspacing=1.4)
+    return figure if some else None
+
+
+def curve(path: Path, key: str, most: int = 300) -> tuple[list[int], list[float]]:
+    """Return steps and values of a key in a metrics.jsonl; of more than `most` rows, as many evenly chosen ones."""
+    try:
+        rows = read_metrics(path)
+    except (OSError, RecursionError):
+        return [], []
+    found = [(row["step"], row[key]) for row in rows if is_finite(row.get(key)) and is_finite(row["step"])]
+    found = spread(found, most)
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def spread(items: list[T], most: int) -> list[T]:
+    """Return all items; of more than `most`, as many evenly chosen ones, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def count_text(value: float) -> str:
+    """Return a parameter count in a few characters: 500, 20k, 1.5M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size * 0.9995:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def parameter_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return at most `most` round numbers between low and high for a log axis, at least two where there are any."""
+    ticks: list[float] = []
+    for factors in (
+        (1,),
+        (1, 3),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 4, 5, 7),
+        (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+        tuple(i / 10 for i in range(10, 100)),
+    ):
+        finer = [
+            factor * 10**power
+            for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+            for factor in factors
+            if low <= factor * 10**power <= high
+        ]
+        if len(finer) > most and len(ticks) >= 2:
+            break
+        ticks = finer
+        if len(ticks) >= max(3, most // 2):
+            break
+    return ticks[:: max(1, math.ceil(len(ticks) / most))]

@@ -1,0 +1,105 @@
+"""hyperrun compare: parameters against accuracy of many runs, as tables, plot, page."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from hyperrun.analysis.filters import Condition, filter_runs
+from hyperrun.analysis.groups import compare
+from hyperrun.analysis.runs import read_runs
+from hyperrun.analysis.table import as_csv, as_json, markdown, print_comparison
+from hyperrun.commands.arguments import Arguments
+from hyperrun.errors import UserError, choose
+from hyperrun.tracking.run_folder import write_beside
+
+PLOT_FORMATS = ("png", "svg", "pdf")
+WITHOUT_TERMINAL = 160
+"""Characters in a line where no terminal limits them (a pipe, a file) and COLUMNS does not either."""
+
+
+def main(argv: list[str]) -> int:
+    parser = Arguments("hyperrun compare", "Compare finished runs: parameters against accuracy, over seeds.")
+    add = parser.add_argument
+    add("runs", nargs="*", default=["outputs"], metavar="RUNS", help="run folders, or folders of them (outputs)")
+    add("--where", action="append", default=[], metavar="KEY=V", help="only such runs (also != < <= > >=); repeatable")
+    add("--plot", metavar="FILE", help="parameters against the metric, as .png, .svg or .pdf")
+    add("--html", metavar="FILE", help="one page: sortable tables, plots, learning curves, differences of the configs")
+    add("--csv", metavar="FILE", help="one line for each group of seeds; - is standard output")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--markdown", action="store_true", help="print Markdown tables")
+    add("--text-plot", action="store_true", help="draw the plot in the terminal, too")
+    add("--wandb", action="store_true", help="record the comparison in W&B; with a login save a view of the project")
+    args = parser.parse_args(argv)
+    alone = [name for name in ("--json", "--markdown") if vars(args)[name[2:]]] + ["--csv -"] * (args.csv == "-")
+    if len(alone) + args.text_plot > 1 and alone:
+        raise UserError(f"{' and '.join([*alone, *['--text-plot'] * args.text_plot])} cannot share standard output")
+    for flag in ("plot", "html", "csv"):
+        check_writable(flag, getattr(args, flag))
+    conditions = [Condition.parse(text) for text in args.where]
+
+    runs = filter_runs(read_runs(args.runs), conditions)
+    comparisons = compare(runs)
+    for flag in ("plot", "html", "wandb"):
+        if getattr(args, flag) and not comparisons:
+            raise UserError(f"--{flag} needs a run that is finished; here is none")
+    for warning in runs.warnings:
+        print(f"hyperrun: warning: {warning}", file=sys.stderr)
+
+    written: list[str] = []
+    if args.plot:
+        from hyperrun.analysis.plot import draw, picture
+
+        write_beside(Path(args.plot), picture(draw(comparisons), Path(args.plot).suffix[1:].lower()))
+        written.append(f"plot    {args.plot}")
+    if args.html:
+        from hyperrun.analysis.page import page
+
+        write_beside(Path(args.html), page(runs, comparisons))
+        written.append(f"page    {args.html}")
+    if args.wandb:
+        from hyperrun.analysis.wandb_comparison import log_comparison
+
+        written += log_comparison(comparisons, Path(args.runs[0]), ["compare", *argv])
+    if args.csv == "-":
+        sys.stdout.write(as_csv(comparisons))
+    elif args.csv:
+        write_beside(Path(args.csv), as_csv(comparisons))
+        written.append(f"csv     {args.csv}")
+
+    if args.json:
+        print(json.dumps(as_json(runs, comparisons), indent=2))
+    elif args.markdown:
+        print(markdown(runs, comparisons))
+    elif not alone:
+        limited = sys.stdout.isatty() or "COLUMNS" in os.environ
+        console = Console(highlight=False, emoji=False, width=None if limited else WITHOUT_TERMINAL)
+        print_comparison(runs, console, comparisons)
+        if args.text_plot:
+            from hyperrun.analysis.text_plot import print_plot
+
+            for comparison in comparisons:
+                console.print()
+                print_plot(comparison, console)
+        for line in written:
+            console.print(line, markup=False, soft_wrap=True)
+    if alone and written:
+        print(*written, sep="\n", file=sys.stderr)
+    return 0
+
+
+def check_writable(flag: str, name: str | None) -> None:
+    """Raise a UserError if a file cannot be made there, before any work is done."""
+    if name is None or (flag == "csv" and name == "-"):
+        return
+    path = Path(name)
+    if flag == "plot":
+        choose("kind of picture", path.suffix[1:].lower(), PLOT_FORMATS)
+    if path.is_dir():
+        raise UserError(f"--{flag} {name}: is a folder")
+    if not path.parent.is_dir():
+        raise UserError(f"--{flag} {name}: there is no folder {path.parent}")

@@ -1,0 +1,63 @@
+"""What the figures of runs are: which way is better, how they are shown, how the paper prints them. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hyperrun.errors import choose
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that runs are compared by."""
+
+    name: str
+    higher_is_better: bool
+    percent: bool = False
+    """A fraction, shown in percent."""
+
+    @property
+    def heading(self) -> str:
+        return f"{self.name} %" if self.percent else self.name
+
+    def shown(self, value: float) -> float:
+        """Return the value in the unit it is shown in."""
+        return 100 * value if self.percent else value
+
+    def text(self, value: float) -> str:
+        return f"{self.shown(value):.{2 if self.percent else 4}f}"
+
+    def better(self, a: float, b: float) -> bool:
+        """Return whether a is better than b."""
+        return a > b if self.higher_is_better else a < b
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", higher_is_better=True, percent=True),
+        Metric("bpc", higher_is_better=False),
+        Metric("perplexity", higher_is_better=False),
+    )
+}
+"""Every figure a task may select its checkpoint by (Task.metric)."""
+
+
+def higher_is_better(metric: str) -> bool:
+    """Return whether more of it is better.
+
+    Raises:
+        UserError: a metric that METRICS lacks.
+    """
+    return METRICS[choose("metric", metric, METRICS)].higher_is_better
+
+
+def from_paper(paper_metric: str, value: float) -> tuple[str, float] | None:
+    """Return (our metric, its value) for a printed figure (PaperConfig.metric, .value); None where none is the same.
+
+    test_error is in percent, accuracy a fraction: 0.76 is ("accuracy", 0.9924).
+    """
+    if paper_metric == "test_error":
+        return "accuracy", 1 - value / 100
+    name = paper_metric.removeprefix("test_")
+    return (name, value) if name in METRICS else None
