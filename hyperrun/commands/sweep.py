@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -23,12 +24,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
-from rich.table import Table
 
+from hyperrun.analysis import compare, print_comparison, read_runs
 from hyperrun.config import Config
 from hyperrun.errors import Preempted, RunFailed, SweepFailed, UserError
-from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
-from hyperrun.tracking.run_folder import RECORDED, RunFolder, named
+from hyperrun.tracking.console import Console
+from hyperrun.tracking.run_folder import CONFIG, RECORDED, RunFolder, named
 from hyperrun.tracking.wandb_run import first_line
 from hyperrun.training.stop import SIGNALS
 
@@ -187,16 +188,19 @@ def passing_signals_on() -> Iterator[list[int]]:
 
 
 def after_sweep(folders: Sequence[Path]) -> None:
-    """Show what became of the jobs that have a folder. THE PLACE OF THE COMPARISON: `hyperrun compare FOLDERS`."""
-    table = Table(title="the sweep", title_justify="left", **ONE_LINE_EACH)
-    for column in ("job", "status", "metric", "folder"):
-        table.add_column(column, no_wrap=True)
-    for number, folder in enumerate(folders):
-        summary = RunFolder(folder).read_summary() or {}
-        value = summary.get(f"val/{summary.get('metric')}")
-        metric = "" if value is None else f"{summary['metric']} {value:.4f}"
-        table.add_row(str(number), str(summary.get("status", "?")), metric, str(folder))
-    show(table)
+    """Print what `hyperrun compare` says of the jobs that have a folder."""
+    here = [folder for folder in dict.fromkeys(folders) if (folder / CONFIG).is_file()]
+    if not here:
+        return
+    runs = read_runs(here)
+    comparisons = compare(runs)
+    for warning in runs.warnings:
+        print(f"hyperrun: warning: {warning}", file=sys.stderr)
+    console = Console()
+    console.rich.print()
+    print_comparison(runs, console.rich, comparisons)
+    parents = dict.fromkeys(str(folder.parent) for folder in here)
+    console.say(f"next    hyperrun compare {shlex.join(parents)} --html sweep.html")
 
 
 def failure_marker(context: Any) -> Path:

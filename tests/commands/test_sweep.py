@@ -73,7 +73,9 @@ def test_a_failing_job_does_not_stop_the_others(
     first, last = running.err.splitlines()
     assert first.startswith(f"hyperrun: error: job 1 ({sweep.partition('=')[0]}=") and said in first
     assert last == "hyperrun: error: 1 of 3 jobs failed"
-    assert "Traceback" not in running.out and said not in running.out
+    table = running.out.index("digits: test accuracy, higher is better")
+    assert "Traceback" not in running.out and said not in running.out[:table], "on stderr, and in the table at the end"
+    assert "●  hypercnn" in running.out[table:] and "next    hyperrun compare outputs/digits" in running.out[table:]
     found = runs(tmp_path)
     assert [run["status"] for run in found].count("finished") == 2
     failed = [path.parent for path in tmp_path.glob("outputs/digits/*/summary.json") if is_failed(path.parent)]
