@@ -12,24 +12,24 @@ from hyperrun import cli
 from hyperrun.analysis import Comparison, compare, read_runs
 from hyperrun.analysis.wandb_comparison import VIEW, project_of, save_view
 from tests.made_up_runs import made_up_run
+from tests.running import Running
 from tests.tracking.test_wandb import inspect, records
 
 
 @pytest.fixture
 def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
     for seed in (0, 1):
         made_up_run(tmp_path / "outputs", "model=cnn", f"seed={seed}", test=0.9 + seed / 100, trainable=4000)
     made_up_run(tmp_path / "outputs", "model=hypercnn", test=0.88, trainable=900)
     return tmp_path / "outputs"
 
 
-def test_offline_everything_is_made_and_the_line_to_run_later_is_printed(
-    outputs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main(["compare", "outputs", "--wandb"]) == 0
-    out = capsys.readouterr().out
+def test_offline_everything_is_made_and_the_line_to_run_later_is_printed(outputs: Path) -> None:
+    # in a process of its own: W&B's service would outlive the test, and runs of later tests would go to it
+    running = Running("compare", "outputs", "--wandb", cwd=outputs.parent, env={"WANDB_MODE": "offline"})
+    assert running.wait() == 0, running.err
+    out = running.out
     (offline,) = (outputs / "wandb").glob("offline-run-*")
     assert "W&B     offline ($WANDB_MODE is offline)" in out and f"wandb sync outputs/wandb/{offline.name}" in out
     assert "hyperrun compare outputs --wandb" in out

@@ -95,7 +95,7 @@ def test_two_processes_train_what_one_does(
     assert folder.name == alone.folder.name, "how many processes train a run is not what it is"
     assert_close(folder, alone.folder)
     assert (both[1].out, both[1].err) == ("", ""), "only the first process speaks"
-    assert both[0].out.count("test accuracy") == 1 and both[0].err == ""
+    assert both[0].out.count("│ test accuracy") == 1 and both[0].err == ""
     ours, theirs = summary(folder), summary(alone.folder)
     assert ours["processes"] == 2 and theirs["processes"] == 1
     assert ours["test/accuracy"] == pytest.approx(theirs["test/accuracy"], abs=0.01)
@@ -237,7 +237,7 @@ def test_torchrun(start: Start, torchrun: Callable[..., subprocess.Popen[str]], 
     assert process.returncode == 0, err
     alone = start(*LINE, cwd=tmp_path / "alone")
     assert alone.wait() == 0
-    assert out.count("test accuracy") == 1 and out.count("run      outputs") == 1
+    assert out.count("│ test accuracy") == 1 and out.count("run      outputs") == 1
     assert_close(only_run(tmp_path), alone.folder)
 
 
@@ -246,7 +246,7 @@ def test_torchrun_with_a_sweep(torchrun: Callable[..., subprocess.Popen[str]], t
     process = torchrun("train", "-m", *LINE[1:], "seed=0,1")
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert out.count("test accuracy") == 2
+    assert out.count("│ test accuracy") == 2
     found = [summary(path.parent) for path in tmp_path.glob("outputs/digits/*/summary.json")]
     assert sorted((run["seed"], run["status"], run["processes"]) for run in found) == [
         (0, "finished", 2),
