@@ -238,14 +238,7 @@ def count_text(value: float) -> str:
 def parameter_ticks(low: float, high: float, most: int) -> list[float]:
     """Return at most `most` round numbers between low and high for a log axis, at least two where there are any."""
     ticks: list[float] = []
-    for factors in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 4, 5, 7),
-        (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
-        tuple(i / 10 for i in range(10, 100)),
-    ):
+    for factors in TICKS:
         finer = [
             factor * 10**power
             for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

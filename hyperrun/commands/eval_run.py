@@ -100,8 +100,7 @@ def load_run(
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_streams=streams))
     with join_world() as world:
         summary = folder.read_summary() or {}
-        chosen = choose_precision(precision or summary.get("precision") or config.precision, world.device)
-        torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
+        chosen = take_precision(config, summary, world.device, precision)
         task = build_task(config, world)
         load_model(task, folder.checkpoints / f"{which}.pt", world.device)
         now, then = (facts.get("data/fingerprint") for facts in (task.facts(), summary))
@@ -111,6 +110,14 @@ def load_run(
             )
             print(f"hyperrun: warning: {what}", file=sys.stderr)
         yield config, task, chosen
+
+
+def take_precision(
+    config: Config, summary: dict[str, Any], device: torch.device, wanted: str | None = None
+) -> Precision:
+    """Return the precision that is wanted, else that which the run was trained in; set that of matrix products."""
+    torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, device)[0])
+    return choose_precision(wanted or summary.get("precision") or config.precision, device)
 
 
 def load_model(task: Task, path: Path, device: torch.device) -> None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from hyperrun.commands.arguments import Arguments
-from hyperrun.commands.eval_run import load_parameters
+from hyperrun.commands.eval_run import load_parameters, take_precision
 from hyperrun.commands.hydra_app import import_plugins
-from hyperrun.config import TextData
+from hyperrun.config import Config, TextData
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError
 from hyperrun.hypernets import with_hypernet
 from hyperrun.targets import build_language_target
 from hyperrun.tasks.language_modeling import printable, sample
-from hyperrun.tracking.run_folder import RunFolder, find_run
+from hyperrun.tracking.run_folder import find_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
-from hyperrun.training.precision import choose_matmul_precision, choose_precision
 
 
 def main(argv: list[str]) -> int:
@@ -47,10 +47,8 @@ def main(argv: list[str]) -> int:
     if not isinstance(config.data, TextData):
         raise UserError(f"hyperrun sample needs a run that models text, not data={config.data.name}")
     with join_world() as world:
-        wanted = (folder.read_summary() or {}).get("precision") or config.precision
-        precision = choose_precision(wanted, world.device)
-        torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
-        model, vocabulary = load_model(folder, args.checkpoint, world.device)
+        precision = take_precision(config, folder.read_summary() or {}, world.device)
+        model, vocabulary = load_model(config, folder.checkpoints / f"{args.checkpoint}.pt", world.device)
         text = sample(
             model,
             vocabulary,
@@ -68,19 +66,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def load_model(folder: RunFolder, which: str, device: torch.device) -> tuple[nn.Module, Vocabulary]:
+def load_model(config: Config, path: Path, device: torch.device) -> tuple[nn.Module, Vocabulary]:
     """Return the model of a run on text and its vocabulary, both from the checkpoint: the text itself is not needed.
 
     Raises:
         UserError: a damaged or foreign checkpoint.
     """
-    path = folder.checkpoints / f"{which}.pt"
     state = checkpoint.load(path, device)
     try:
         vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
     except (KeyError, TypeError):
         raise UserError(f"{path} is not of a run on text") from None
-    config = folder.read_config()
     model = with_hypernet(config.hypernet, build_language_target(config.target, len(vocabulary))).to(device)
     load_parameters(model, state, path)
     return model, vocabulary
