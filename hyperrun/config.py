@@ -656,7 +656,11 @@ def from_omegaconf(cfg: DictConfig) -> Config:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
-        typed = {str(name): _typed(str(name), value) for name, value in plain.items()}
+        plain = {str(name): value for name, value in plain.items()}
+        others = {name: value for name, value in plain.items() if name not in SCHEMAS}
+        merged: Any = OmegaConf.merge(OmegaConf.structured(Config), others)  # once for all: a merge takes milliseconds
+        typed = {name: _typed(name, merged[name]) for name in others}
+        typed |= {name: _typed_choice(name, value) for name, value in plain.items() if name in SCHEMAS}
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
     missing = [f.name for f in fields(Config) if f.name not in typed and f.default is MISSING]
@@ -668,25 +672,24 @@ def from_omegaconf(cfg: DictConfig) -> Config:
         raise UserError(str(error)) from None
 
 
-def _typed(name: str, value: Any) -> Any:
-    """Return one entry of the top level, checked against its field of Config and, for a group, its kind's dataclass."""
-    whole = OmegaConf.structured(Config)
-    if name in SCHEMAS:
-        if not isinstance(value, dict) or "kind" not in value:
-            raise UserError(f"{name} must be one of its choices: {name}=NAME (hyperrun ls shows them)")
-        kind = choose(f"{name}.kind", str(value["kind"]), SCHEMAS[name])
-        try:
-            value = OmegaConf.merge(OmegaConf.structured(SCHEMAS[name][kind]), value)
-        except OmegaConfBaseException as error:
-            raise UserError(one_line(error, f"{name}.")) from None
+def _typed_choice(name: str, value: Any) -> Any:
+    """Return a group of several kinds, checked against its kind's dataclass."""
+    if not isinstance(value, dict) or "kind" not in value:
+        raise UserError(f"{name} must be one of its choices: {name}=NAME (hyperrun ls shows them)")
+    kind = choose(f"{name}.kind", str(value["kind"]), SCHEMAS[name])
     try:
-        checked = OmegaConf.merge(whole, {name: value})[name]  # pyright: ignore[reportArgumentType]
+        return _typed(name, OmegaConf.merge(OmegaConf.structured(SCHEMAS[name][kind]), value))
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error, f"{name}.")) from None
+
+
+def _typed(name: str, checked: Any) -> Any:
+    """Return one entry of the top level, of the right types already, as a dataclass whose numbers are checked."""
+    try:
         typed = OmegaConf.to_object(checked) if OmegaConf.is_config(checked) else checked
         if is_dataclass(typed):
             check_finite(typed)
         return typed
-    except OmegaConfBaseException as error:
-        raise UserError(one_line(error)) from None
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
 

@@ -52,7 +52,7 @@ EVERYTHING = (
 """A run of about a second in which all that a resumed run could get wrong is turned on."""
 
 ZYGOTE = """
-import atexit, json, os, sys, traceback
+import atexit, json, os, sys, threading, traceback
 import sklearn.datasets, wandb
 import hyperrun.commands.train, hyperrun.tasks.classification, hyperrun.tasks.language_modeling
 from hyperrun.cli import main
@@ -80,6 +80,7 @@ for line in sys.stdin:
             status = error.code if isinstance(error.code, int) else 1
         except BaseException:
             traceback.print_exc()
+        threading._shutdown()  # as the interpreter does, and joblib expects
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(status)  # freeing all of torch's modules would take another second

@@ -32,8 +32,9 @@ from hyperrun.hypernets import HYPERNETS
 from hyperrun.targets import LANGUAGE_TARGETS, TARGETS, build_target, register_target
 
 FILES = sorted(p.relative_to(CONF_DIR).with_suffix("").as_posix() for p in CONF_DIR.rglob("*.yaml"))
-SEARCH = "sweep/search"  # composes where its extra is installed; tests/commands/test_search.py
-CHOICES = [name for name in FILES if "/" in name and name != SEARCH]
+EXTRAS = ("sweep/search", "hydra/")
+"""Compose where extras are installed: tests/commands/test_search.py, test_launchers.py."""
+CHOICES = [name for name in FILES if "/" in name and not name.startswith(EXTRAS)]
 
 
 def choice(name: str) -> str:
@@ -97,7 +98,7 @@ def test_the_keys_of_the_other_groups_are_fields_too(file, node, schema):
 
 def test_the_keys_of_the_top_level_are_the_fields_of_config():
     keys = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "train.yaml"))
-    groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()} - {"debug", "sweep"}
+    groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()} - {"debug", "sweep", "hydra"}
     assert set(keys) - {"defaults", "hydra"} | groups == {f.name for f in fields(Config)}
 
 

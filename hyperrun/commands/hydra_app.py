@@ -8,8 +8,8 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 import hydra
@@ -33,7 +33,18 @@ from hyperrun.metrics import higher_is_better
 VERSION_BASE = "1.3" if hydra.__version__.startswith("1.3") else None
 """1.3 wants it named; 1.4 wants it left out."""
 
-EXTRAS = {"hydra/sweeper/optuna": "search (pip install hydra-optuna-sweeper)"}
+Configure = Callable[[DictConfig, list[str]], Config]
+"""What makes a typed and checked config of what Hydra composed and what was typed."""
+
+CHECKED = 100
+"""Composed jobs kept in memory at most."""
+
+EXTRAS = {
+    "hydra/sweeper/optuna": "search (pip install hydra-optuna-sweeper)",
+    "hydra/launcher/joblib": "joblib (pip install hydra-joblib-launcher)",
+    "hydra/launcher/submitit_slurm": "slurm (pip install hydra-submitit-launcher)",
+    "hydra/launcher/ray": "ray (pip install hydra-ray-launcher)",
+}
 """Choices that Hydra has where an extra of pyproject.toml is installed."""
 
 
@@ -73,15 +84,19 @@ def compose_config(overrides: list[str]) -> Config:
 
 
 @contextmanager
-def composing() -> Iterator[None]:
-    """Within the block, Hydra composes with our ConfigLoader: to run, to print, for a sweep."""
-    used: Any = hydra._internal.hydra
-    theirs = used.ConfigLoaderImpl
-    used.ConfigLoaderImpl = ConfigLoader
+def replaced(owner: Any, name: str, ours: Any) -> Iterator[None]:
+    """Within the block, something of Hydra's that has no other handle is ours."""
+    theirs = getattr(owner, name)
+    setattr(owner, name, ours)
     try:
         yield
     finally:
-        used.ConfigLoaderImpl = theirs
+        setattr(owner, name, theirs)
+
+
+def composing() -> AbstractContextManager[None]:
+    """Within this block, Hydra composes with our ConfigLoader: to run, to print, for a sweep."""
+    return replaced(hydra._internal.hydra, "ConfigLoaderImpl", ConfigLoader)
 
 
 class ConfigLoader(ConfigLoaderImpl):
@@ -94,6 +109,8 @@ class ConfigLoader(ConfigLoaderImpl):
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.sweep = os.environ.get("HYPERRUN_SWEEP")
+        self.checked: dict[tuple[str, ...], DictConfig] = {}
+        """Jobs that Hydra has composed to see whether they can be, kept until it composes them again to run them."""
 
     def load_configuration(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
@@ -112,8 +129,17 @@ class ConfigLoader(ConfigLoaderImpl):
         return typed_groups_win(cfg, composed, self)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        import_plugins(sweep_overrides)  # in the process of a parallel launcher nobody has
-        return super().load_sweep_config(master_config, sweep_overrides)
+        key = tuple(sweep_overrides)
+        found = self.checked.pop(key, None)
+        if found is None:
+            import_plugins(sweep_overrides)  # in the process of a parallel launcher nobody has
+            found = super().load_sweep_config(master_config, sweep_overrides)
+            if len(self.checked) < CHECKED:
+                self.checked[key] = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"checked": {}}  # it travels to other processes with every job
 
 
 def study_but_typed(cfg: DictConfig, parsed: Iterable[Override]) -> None:
@@ -177,19 +203,13 @@ def typed_groups_win(cfg: DictConfig, overrides: Iterable[str], loader: ConfigLo
     return cfg
 
 
-@contextmanager
-def one_line_arguments() -> Iterator[None]:
-    """Within the block, what argparse finds wrong with Hydra's own options is one line, too."""
-    with_usage = argparse.ArgumentParser.error
+def one_line_arguments() -> AbstractContextManager[None]:
+    """Within this block, what argparse finds wrong with Hydra's own options is one line, too."""
 
     def error(self: argparse.ArgumentParser, message: str) -> NoReturn:
         raise UserError(f"{message} (hyperrun train --hydra-help)")
 
-    argparse.ArgumentParser.error = error
-    try:
-        yield
-    finally:
-        argparse.ArgumentParser.error = with_usage
+    return replaced(argparse.ArgumentParser, "error", error)
 
 
 def quiet_other_ranks() -> list[str]:
@@ -211,6 +231,11 @@ def typed_overrides(context: Any) -> list[str]:
     return [str(override) for override in raw]
 
 
+def as_a_job_sees(cfg: DictConfig) -> DictConfig:
+    """Return the composed config without the part that is Hydra's."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
 def model_name(cfg: DictConfig, typed: list[str]) -> str:
     """Return the preset's name, or one made of target and hypernet where the command line chose one of them itself."""
     chosen = {o.partition("=")[0].partition("@")[0] for o in typed}
@@ -222,7 +247,7 @@ def model_name(cfg: DictConfig, typed: list[str]) -> str:
 
 def keys_in_use(argv: Iterable[str]) -> list[str]:
     """Return every key that can be typed beside the groups chosen in `argv` (a target has its own keys)."""
-    groups = sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir())
+    groups = sorted(p.name for p in CONF_DIR.iterdir() if p.is_dir() and p.name != "hydra")
     chosen = first_job(word for word in argv if word.partition("=")[0] in groups)
     GlobalHydra.instance().clear()
     try:
@@ -247,10 +272,12 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
     """Return one line for an error that Hydra or omegaconf raised about the command line; None for any other error."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file in EXTRAS:
+        return f"{error.missing_cfg_file} needs the extra {EXTRAS[error.missing_cfg_file]}"
     if isinstance(error, MissingConfigException) and error.options is not None:
-        if error.missing_cfg_file in EXTRAS:
-            return f"{error.missing_cfg_file} needs the extra {EXTRAS[error.missing_cfg_file]}"
-        group, _, choice = str(error.missing_cfg_file).partition("/")
+        parts = str(error.missing_cfg_file).split("/")
+        depth = 2 if parts[0] == "hydra" else 1  # hydra/launcher=slurm, experiment=ha2016/mnist_cnn
+        group, choice = "/".join(parts[:depth]), "/".join(parts[depth:])
         folder = CONF_DIR / group
         options = sorted(
             {*error.options, *(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))}

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import hydra._internal.utils
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.markup import escape
 from rich.table import Table
 
 from hyperrun.commands.counting import counted, width_of
-from hyperrun.commands.hydra_app import refuse_study, typed_overrides
+from hyperrun.commands.hydra_app import Configure, as_a_job_sees, refuse_study, replaced, typed_overrides
 from hyperrun.config import Config
 from hyperrun.errors import SweepFailed, UserError
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.run_folder import RunFolder
 
-Configure = Callable[[DictConfig, list[str]], Config]
 
-
-@contextmanager
-def planning_only(configure: Configure) -> Iterator[None]:
-    """Within the block, Hydra shows the jobs where it would run them."""
+def planning_only(configure: Configure) -> AbstractContextManager[None]:
+    """Within this block, Hydra shows the jobs where it would run them."""
 
     def run_app(*, hydra: Any, config_name: str, overrides: list[str], multirun: bool, mode: Any, **_: Any) -> None:
         multirun = multirun or mode == RunMode.MULTIRUN
         plan(list(jobs(hydra, config_name, overrides, multirun, configure)))
 
-    used: Any = hydra._internal.utils
-    theirs = used._run_app
-    used._run_app = run_app
-    try:
-        yield
-    finally:
-        used._run_app = theirs
+    return replaced(hydra._internal.utils, "_run_app", run_app)
 
 
 def jobs(
@@ -68,9 +59,8 @@ def jobs(
 
 
 def config_or_error(cfg: DictConfig, typed: list[str], configure: Configure) -> Config | UserError:
-    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        return configure(plain, typed)
+        return configure(as_a_job_sees(cfg), typed)
     except UserError as error:
         return error
 

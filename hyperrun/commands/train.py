@@ -31,7 +31,8 @@ from hyperrun.commands.hydra_app import (
     typed_overrides,
 )
 from hyperrun.commands.plan import planning_only
-from hyperrun.commands.sweep import JobEnd, leading_sweeps, run_job
+from hyperrun.commands.sweep import leading_sweeps
+from hyperrun.commands.sweep_job import JobEnd, run_job
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
 from hyperrun.errors import Preempted, SweepFailed, UserError
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
     failed.clear()
     try:
-        with composing(), one_line_arguments(), planning_only(configured) if planning else leading_sweeps():
+        with composing(), one_line_arguments(), (planning_only if planning else leading_sweeps)(configured):
             hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
     except SweepFailed:
         raise

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 
 from hyperrun.config import ImageData
@@ -13,14 +18,28 @@ def load(cfg: ImageData) -> ImageSet:
 
     Every fifth example of each class, in an order drawn once and for all, is test data: 360 in all.
     """
-    from sklearn.datasets import load_digits
-
-    pixels, target = load_digits(return_X_y=True)
-    images = torch.from_numpy(pixels * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
-    labels = torch.from_numpy(target).long()
+    table = torch.from_numpy(read_table())
+    images = (table[:, :64] * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)
+    labels = table[:, 64].long()
     order = torch.randperm(len(labels), generator=seeded("digits", "test"))
     by_class = order[labels[order].argsort(stable=True)]
     is_test = torch.zeros(len(labels), dtype=torch.bool)
     is_test[by_class[::5]] = True
     train, test = (ImageSplit(images[part], labels[part]) for part in (~is_test, is_test))
     return make_set("digits", cfg, train=train, test=test, classes=[str(digit) for digit in range(10)])
+
+
+def read_table() -> np.ndarray:
+    """Return the digits as [1797, 65] in float64: 64 pixels and the class.
+
+    Read from scikit-learn's file, not by its function: to import scikit-learn takes as long as training on the digits.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None and package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not file.exists():  # in another version it may stand elsewhere
+        from sklearn.datasets import load_digits
+
+        found: Any = load_digits()
+        return np.column_stack((found.data, found.target))
+    return np.loadtxt(file, delimiter=",")

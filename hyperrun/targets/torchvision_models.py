@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import torch
-import torchvision
 from torch import nn
 
 from hyperrun.config import TorchvisionTarget
@@ -14,6 +13,8 @@ from hyperrun.errors import UserError, choose
 
 def classification_models() -> list[str]:
     """Return the names torchvision knows, sorted."""
+    import torchvision  # takes two seconds, which only its own models should cost
+
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
@@ -23,6 +24,8 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
     Raises:
         UserError: an unknown name, or images too small for the model.
     """
+    import torchvision
+
     choose("target.name", cfg.name, classification_models())
     builder = torchvision.models.get_model_builder(cfg.name)
     options: dict[str, object] = {"weights": None, "num_classes": num_classes}

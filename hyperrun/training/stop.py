@@ -1,4 +1,4 @@
-"""Asking a run to stop: SIGTERM (a scheduler's preemption), SIGUSR1 (Slurm's warning) and Ctrl-C."""
+"""Asking a run to stop: SIGTERM (a scheduler's preemption), SIGUSR1 and SIGUSR2 (its warnings) and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
@@ -39,5 +39,8 @@ class StopRequest:
             return  # a data worker, which inherited this handler: the main process will stop it
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
-        self.say(f"{self.signal.name}: finishing this step, then saving (Ctrl-C again stops at once)")
+        first = self.signal is None
+        if first or number == signal.SIGUSR2:  # on which a Slurm job is put back into the queue, SIGTERM or not
+            self.signal = signal.Signals(number)
+        if first:
+            self.say(f"{signal.Signals(number).name}: finishing this step, then saving (Ctrl-C again stops at once)")

@@ -35,15 +35,6 @@ def best(cwd: Path) -> Any:
 # ---------------------------------------------------------------- Optuna
 
 
-@pytest.mark.skipif(find_spec("optuna") is not None, reason="the extra is installed")
-def test_without_the_extra_its_name_is_said(here: Here, tmp_path: Path) -> None:
-    for line in ("sweep=search", "hydra/sweeper=optuna"):
-        done = here("train", "-m", line, status=2)
-        wanted = "hydra/sweeper/optuna needs the extra search (pip install hydra-optuna-sweeper)"
-        assert done.err == f"hyperrun: error: {wanted}\n"
-    assert list(tmp_path.iterdir()) == []
-
-
 @with_optuna
 def test_a_search_finds_the_best_accuracy_and_typed_again_finds_it_done(start: Start, tmp_path: Path) -> None:
     line = ("train", "-m", "sweep=search", "hydra.sweeper.n_trials=4", "optim.lr=interval(1e-6,1e-2)", *FAST)

@@ -15,7 +15,7 @@ from tests.running import EVERYTHING, FAST, QUIET, TINY, Running, assert_same_ru
 Start = Callable[..., Running]
 LINE = ("train", *EVERYTHING)
 
-STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
+STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
