@@ -198,7 +198,8 @@ def train(
         restore_rng(resume_from["rng"])
     task.model.train()
     console.start(total, state.step)
-    first_step, saved_at, clock = state.step, time.monotonic(), time.perf_counter()
+    first_step, clock = state.step, time.perf_counter()
+    begun_at = saved_at = time.monotonic()
     window_s, window_examples = 0.0, 0
     examples_per_step = task.examples_per_batch * trainer.accumulate
     stopping = stalled(state, config)
@@ -236,7 +237,8 @@ def train(
             stopping = poll_now and any_rank(stop.requested, world)
             save_now = stopping or state.step == total
             if world.size == 1:
-                save_now |= time.monotonic() - saved_at > trainer.save_every_s
+                # the first after a second, then ever more rarely: of a short run, too, most survives a kill
+                save_now |= time.monotonic() - saved_at > min(trainer.save_every_s, saved_at - begun_at + 1)
             else:
                 save_now |= eval_now  # clocks differ between processes
             if log_now or eval_now or save_now:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -373,6 +374,25 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, trainer):
     last = run.folder.checkpoints / "last.pt"
     if last.exists():
         assert all(value.isfinite().all() for value in run.saved()["model"].values())
+
+
+def test_the_first_checkpoints_come_sooner(tmp_path, monkeypatch):
+    """Of a short run that is killed something is left; of a long one no time is lost."""
+    seconds = itertools.count()
+    monkeypatch.setattr("hyperrun.training.loop.time.monotonic", lambda: next(seconds) / 4)
+    saved: list[int] = []
+    real = checkpoint.save
+
+    def save(path, state, **options):
+        if path.name == "last.pt":
+            saved.append(state["loop"]["step"])
+        real(path, state, **options)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    trained(tmp_path, regression(), config(max_steps=120, log_every=1000, eval_every=1000, save_every_s=8))
+    gaps = [b - a for a, b in itertools.pairwise([0, *saved[:-1]])]
+    assert saved[-1] == 120 and gaps[0] <= 5 and gaps == sorted(gaps) and len(set(gaps)) >= 3
+    assert gaps[-1] == gaps[-2] <= 33, "every eight seconds in the end"
 
 
 def test_an_evaluation_that_is_not_a_number_is_not_the_best_for_ever(tmp_path):
