@@ -457,8 +457,8 @@ class TrainerConfig:
     log_every: int
     """Steps between rows in metrics.jsonl and in W&B."""
     save_every_s: float
-    """Seconds between checkpoints, of which the first come sooner (after 1, 3, 7, 15, ... s); one is also made at the end
-    and when a signal stops the run."""
+    """Seconds between checkpoints, of which the first come sooner (after 1, 3, 7, 15, ... s); one is also made at the
+    end and when a signal stops the run."""
     patience: int | None
     """Stop after this many evaluations in a row without improvement; null means never."""
     clip_norm: float | None

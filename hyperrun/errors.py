@@ -39,6 +39,11 @@ def listed(word: str, names: list[str], most: int = 24) -> str:
     return f"{', '.join(difflib.get_close_matches(word, names, n=8, cutoff=0.0))}, and {len(names) - 8} more"
 
 
+def printable(text: object, keep: str = "") -> str:
+    """Return text from a file, its name or a model, with U+FFFD for what would steer a terminal or break a line."""
+    return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
 class RunFailed(Exception):
     """A run that cannot go on, for a reason the message explains (a loss that is not finite). Exit status 1."""
 

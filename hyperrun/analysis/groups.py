@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyperrun.analysis.runs import Run, Runs, printable
+from hyperrun.analysis.runs import Run, Runs
+from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
 
 

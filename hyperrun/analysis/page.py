@@ -9,8 +9,9 @@ from hyperrun import __version__
 from hyperrun.analysis.groups import Comparison, Group, differing_keys, setting
 from hyperrun.analysis.page_parts import SCRIPT, STYLE
 from hyperrun.analysis.plot import draw, draw_curves, picture
-from hyperrun.analysis.runs import Run, Runs, printable
+from hyperrun.analysis.runs import Run, Runs
 from hyperrun.analysis.table import FOOTNOTE, columns, step_text
+from hyperrun.errors import printable
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page: nothing but what is in it."""

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from hyperrun.config import what_is_computed
-from hyperrun.errors import UserError, nearest
+from hyperrun.errors import UserError, nearest, printable
 from hyperrun.metrics import METRICS, Metric
 from hyperrun.tracking.run_folder import CONFIG, SUMMARY, holder
 from hyperrun.tracking.run_folder import METRICS as ROWS
@@ -111,11 +111,6 @@ def read_runs(paths: Iterable[str | Path] = ("outputs",)) -> Runs:
         damaged = f" that can be read ({runs.warnings[0]})" if runs.warnings else ""
         raise UserError(f"there are no runs in {where}{damaged}; hyperrun train makes them")
     return runs
-
-
-def printable(text: object) -> str:
-    """Return text from a file or a file name without what would steer a terminal or break a line."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def _near(path: Path) -> str:

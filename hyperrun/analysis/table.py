@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperrun.analysis.groups import Comparison, Figure, Group, compare
-from hyperrun.analysis.runs import Run, Runs, printable
+from hyperrun.analysis.runs import Run, Runs
+from hyperrun.errors import printable
 from hyperrun.metrics import Metric
 
 NARROWEST_LABEL = 18

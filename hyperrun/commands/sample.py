@@ -14,10 +14,10 @@ from hyperrun.commands.eval_run import load_parameters, take_precision
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.config import Config, TextData
 from hyperrun.data.vocabulary import Vocabulary
-from hyperrun.errors import UserError
+from hyperrun.errors import UserError, printable
 from hyperrun.hypernets import with_hypernet
 from hyperrun.targets import build_language_target
-from hyperrun.tasks.language_modeling import printable, sample
+from hyperrun.tasks.language_modeling import sample
 from hyperrun.tracking.run_folder import find_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     if args.json:
         text = json.dumps({"run": args.run, "text": text})
     elif sys.stdout.isatty():
-        text = printable(text)
+        text = printable(text, keep="\n\t")
     print(text)
     return 0
 

@@ -15,7 +15,7 @@ from hyperrun.data import load_text
 from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
-from hyperrun.errors import UserError
+from hyperrun.errors import UserError, printable
 from hyperrun.hypernets import with_hypernet
 from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_language_target
@@ -120,7 +120,8 @@ class LanguageModeling:
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: a short sample of the model's own text."""
         text = sample(self.model, self.text.vocabulary, SAMPLE_LENGTH, precision=precision)
-        return f"{SAMPLE_LENGTH} {UNITS[self.text.unit]} of its own, at temperature 0.8:\n{printable(text)}"
+        shown = printable(text, keep="\n\t")
+        return f"{SAMPLE_LENGTH} {UNITS[self.text.unit]} of its own, at temperature 0.8:\n{shown}"
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it.
@@ -204,8 +205,3 @@ def sample(
     model.train(was_training)
     ids = torch.cat([given, torch.tensor(drawn, dtype=torch.int64)])
     return vocabulary.decode(ids)
-
-
-def printable(text: str) -> str:
-    """Return the text with what would steer a terminal (of a model of bytes, say) replaced by U+FFFD."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

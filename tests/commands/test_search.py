@@ -109,6 +109,7 @@ def agents_line(sweep: dict[str, Any], args: dict[str, Any]) -> list[str]:
 
 
 def test_the_line_of_a_wandb_agent_trains(tmp_path: Path) -> None:
+    """Made and run without W&B's server: its local controller (wandb[sweeps] 0.31) wants an account, too."""
     from wandb.sdk.lib import config_util
 
     sweep = yaml.safe_load(SWEEP_FILE.read_text())

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyperrun.commands.hydra_app import compose_config
-from hyperrun.errors import UserError
-from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, printable, sample
+from hyperrun.errors import UserError, printable
+from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 
@@ -163,4 +163,4 @@ def test_the_prompt_is_read_once_and_then_each_symbol_that_was_drawn(task_of):
 
 
 def test_what_would_steer_a_terminal_is_not_shown():
-    assert printable("a\x1b[2Jb\r\n\tc\x07é\u202e") == "a\ufffd[2Jb\ufffd\n\tc\ufffdé\ufffd"
+    assert printable("a\x1b[2Jb\r\n\tc\x07é\u202e", keep="\n\t") == "a\ufffd[2Jb\ufffd\n\tc\ufffdé\ufffd"
