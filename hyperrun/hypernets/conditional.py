@@ -178,7 +178,13 @@ class ConditionalModel(nn.Module):
     Called with x and conditioning, both of the same batch: torch.func.vmap applies the target to each example, as a
     batch of one, with its own weights. Where the hypernet makes one set ([1, *shape] or [*shape]) all examples share
     it, and the call is a plain functional_call. The module takes the target over: the generated nn.Parameters are
-    removed from it. Per-example calls differ from plain ones in these ways:
+    removed from it.
+
+        names = select_parameters(target)
+        reference = {name: target.get_parameter(name).detach() for name in names}
+        model = ConditionalModel(target, ParameterGenerator(reference, conditioning_size=16), names)
+
+    Per-example calls differ from plain ones in these ways:
 
     - A batch norm (or instance norm) that would update running statistics cannot run: every example would change them.
       Without running statistics it takes those of each example alone.
@@ -215,7 +221,7 @@ class ConditionalModel(nn.Module):
         """
         sets = self._sets(weights)
         if sets == 1:
-            shared = {name: w.view(self.shapes[name]) for name, w in weights.items()}
+            shared = {name: w.reshape(self.shapes[name]) for name, w in weights.items()}
             return functional_call(self.target, shared, inputs)
         if any(len(value) != sets for value in inputs):
             raise ValueError(f"{sets} sets of weights for {len(inputs[0])} examples")
