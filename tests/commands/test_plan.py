@@ -80,6 +80,20 @@ def test_states(start: Start, here: Here, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+BROKEN = """
+import hyperrun.targets as targets
+def build(cfg, *args):
+    raise RuntimeError("a defect")
+targets.TARGETS["wide_resnet"] = build
+"""
+
+
+def test_a_defect_in_one_job_does_not_hide_the_others(start: Start, tmp_path: Path) -> None:
+    running = start("train", "-m", *QUIET, "model=cnn,resnet", "--dry-run", before=BROKEN)
+    assert running.wait() == 1 and "Traceback" not in running.err
+    assert "cannot be run: RuntimeError: a defect" in running.out and "14,010" in running.out
+
+
 STOP_AT_5 = """
 import os, signal
 import hyperrun.tracking.metrics as metrics
