@@ -129,7 +129,14 @@ def test_layers_that_share_a_weight_are_selected_once() -> None:
 
 
 def test_a_function_may_choose_any_parameter() -> None:
-    model = hypernetize(CNN(1, 10, 8), "chunked", lambda name, p: name.endswith("bias") or p.ndim == 4, chunk_size=100)
+    model = hypernetize(
+        CNN(1, 10, 8),
+        "chunked",
+        lambda name, p: name.endswith("bias") or p.ndim == 4,
+        chunk_size=100,
+        z_dim=4,
+        hidden=[8],
+    )
     assert {name.rpartition(".")[2] for name in model.names} == {"weight", "bias"}
     assert all(p.ndim == 2 for p in model.target.parameters())
 
