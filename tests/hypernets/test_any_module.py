@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -183,3 +185,24 @@ def test_a_plain_module_materializes_to_a_copy() -> None:
 def test_a_condition_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="no condition"):
         materialize(hypernetize(CNN(1, 10, 8), z_dim=4), torch.zeros(3))
+
+
+def test_the_readmes_example_runs() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "hypernetize" in c)
+    exec(code, {})
+
+
+def test_weights_that_were_copied_in_train_nothing_and_ours_do() -> None:
+    """What the README warns of."""
+    torch.manual_seed(0)
+    module, x = CNN(1, 10, 8), torch.randn(3, 1, 8, 8)
+    copied = copy.deepcopy(module)
+    model = hypernetize(module, z_dim=4)
+    with torch.no_grad():
+        for name, weight in model.hypernet().items():
+            copied.get_parameter(name).copy_(weight)
+    copied(x).sum().backward()
+    assert all(p.grad is None for p in model.hypernet.parameters())
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.hypernet.parameters())
