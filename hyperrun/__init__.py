@@ -1,3 +1,27 @@
-"""hyperrun: an experiment runner for hypernetworks. `hyperrun --help` is the way in."""
+"""hyperrun: an experiment runner for hypernetworks. `hyperrun --help` is the way in; as a library:
+
+from hyperrun import hypernetize, load_run, materialize
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hyperrun.hypernets import hypernetize, materialize
+    from hyperrun.trained import load_run
+
+__all__ = ["__version__", "hypernetize", "load_run", "materialize"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: `hyperrun --help` needs no torch."""
+    if name in ("hypernetize", "materialize"):
+        import hyperrun.hypernets as found
+    elif name == "load_run":
+        import hyperrun.trained as found
+    else:
+        raise AttributeError(f"module 'hyperrun' has no attribute '{name}'")
+    return getattr(found, name)

@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
     "eval": "measure a run again from its checkpoint",
     "compare": "parameters against accuracy of many runs: tables, plot, CSV, HTML",
+    "export": "the trained network as a plain one: safetensors, ONNX or torch.export, with a model card",
     "sample": "let a trained language model write",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
     "data": "say where a data set is looked for and what is there; --download gets it",

@@ -129,6 +129,9 @@ class RecurrentTarget(TargetConfig):
 # ---------------------------------------------------------------- hypernets
 
 
+HYPERNET_INITS = ["variance_matched", "hyperfan", "hyperfan_out"]
+
+
 @dataclass
 class HypernetConfig:
     kind: str
@@ -166,8 +169,8 @@ class StaticHypernet(SelectingHypernet):
     tile: list[int]
     """[input channels, output channels] of the basic kernel; larger kernels are put together from tiles."""
     init: str
-    """variance_matched: each kernel starts with the variance the target's own initialization gave it;
-    hyperfan: with 2 / fan_in (Chang et al. 2020); ha2016: the constants of the author's notebook."""
+    """variance_matched: each kernel starts with the variance the target's own initialization gave it; hyperfan and
+    hyperfan_out: with 2 / fan_in and 2 / fan_out (Chang et al. 2020); ha2016: the author's notebook's constants."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -176,7 +179,50 @@ class StaticHypernet(SelectingHypernet):
             check_positive("hidden_dim", self.hidden_dim)
         if len(self.tile) != 2 or min(self.tile) < 1:
             raise ValueError("tile must be two positive numbers, [input channels, output channels]")
-        choose("hypernet.init", self.init, ["variance_matched", "hyperfan", "ha2016"])
+        choose("hypernet.init", self.init, [*HYPERNET_INITS, "ha2016"])
+
+
+@dataclass
+class ChunkedHypernet(SelectingHypernet):
+    """One MLP from (layer embedding, chunk embedding) to chunks of weights (von Oswald et al. 2020)."""
+
+    z_dim: int
+    """Numbers in the embedding of each layer, and as many in that of each chunk."""
+    hidden: list[int]
+    """Widths of the MLP's hidden layers."""
+    chunk_size: int
+    """Numbers made at a time."""
+    init: str
+    """variance_matched, hyperfan or hyperfan_out, as in the static hypernet."""
+    residual: bool
+    """Generate the difference to weights theta_0 that are learned, too (Ortiz et al. 2024): no compression."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("z_dim", self.z_dim)
+        check_positive("chunk_size", self.chunk_size)
+        check_widths("hidden", self.hidden)
+        choose("hypernet.init", self.init, HYPERNET_INITS)
+
+
+@dataclass
+class MLPHypernet(SelectingHypernet):
+    """One embedding, one MLP, a head for each generated parameter: more parameters than the target has."""
+
+    z_dim: int
+    """Numbers in the one embedding."""
+    hidden: list[int]
+    """Widths of the hidden layers, of which the last is the heads' input."""
+    init: str
+    """variance_matched, hyperfan or hyperfan_out, as in the static hypernet."""
+    residual: bool
+    """Start the heads' biases with the target's own weights (Ortiz et al. 2024)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("z_dim", self.z_dim)
+        check_widths("hidden", self.hidden)
+        choose("hypernet.init", self.init, HYPERNET_INITS)
 
 
 @dataclass
@@ -581,7 +627,13 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "torchvision": TorchvisionTarget,
         "recurrent": RecurrentTarget,
     },
-    "hypernet": {"none": NoHypernet, "static": StaticHypernet, "dynamic": DynamicHypernet},
+    "hypernet": {
+        "none": NoHypernet,
+        "static": StaticHypernet,
+        "chunked": ChunkedHypernet,
+        "mlp": MLPHypernet,
+        "dynamic": DynamicHypernet,
+    },
     "data": {"images": ImageData, "text": TextData},
     "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig, "muon": MuonConfig},
     "schedule": {
@@ -643,6 +695,11 @@ def check_betas(betas: list[float]) -> None:
         raise ValueError(f"betas must be two numbers in [0, 1), not {list(betas)}")
 
 
+def check_widths(name: str, widths: list[int]) -> None:
+    if not widths or min(widths) < 1:
+        raise ValueError(f"{name} must be positive numbers, e.g. [64,64], not {list(widths)}")
+
+
 def check_probability(name: str, value: float) -> None:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must lie in [0, 1), not {value}")
@@ -661,7 +718,7 @@ def from_omegaconf(cfg: DictConfig) -> Config:
         others = {name: value for name, value in plain.items() if name not in SCHEMAS}
         merged: Any = OmegaConf.merge(OmegaConf.structured(Config), others)  # once for all: a merge takes milliseconds
         typed = {name: _typed(name, merged[name]) for name in others}
-        typed |= {name: _typed_choice(name, value) for name, value in plain.items() if name in SCHEMAS}
+        typed |= {name: typed_choice(name, value) for name, value in plain.items() if name in SCHEMAS}
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
     missing = [f.name for f in fields(Config) if f.name not in typed and f.default is MISSING]
@@ -673,7 +730,7 @@ def from_omegaconf(cfg: DictConfig) -> Config:
         raise UserError(str(error)) from None
 
 
-def _typed_choice(name: str, value: Any) -> Any:
+def typed_choice(name: str, value: Any) -> Any:
     """Return a group of several kinds, checked against its kind's dataclass."""
     if not isinstance(value, dict) or "kind" not in value:
         raise UserError(f"{name} must be one of its choices: {name}=NAME (hyperrun ls shows them)")

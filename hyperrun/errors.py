@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class Held(UserError):
+    """A run folder that another process is training in."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest allowed word, or an empty string when none is close."""
     candidates = list(allowed)

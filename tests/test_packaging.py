@@ -58,8 +58,15 @@ def test_constraints_are_names_and_versions_only() -> None:
     assert not wrong
     names = [line.split("==")[0] for line in lines]
     assert names == sorted(set(names))
-    direct = PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["test"]
-    assert {re.split(r"[<>=\[]", line)[0] for line in direct} <= set(names)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    direct = PYPROJECT["project"]["dependencies"] + [line for lines in extras.values() for line in lines]
+    assert {re.split(r"[<>=\[]", line)[0] for line in direct} - {"hyperrun"} <= set(names)
+
+
+def test_the_test_extra_has_all_others() -> None:
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (own,) = (line for line in extras["test"] if line.startswith("hyperrun["))
+    assert set(own.removeprefix("hyperrun[").removesuffix("]").split(",")) == extras.keys() - {"test"}
 
 
 def test_no_file_names_a_package_registry() -> None:

@@ -105,7 +105,11 @@ def filter_runs(runs: Runs, conditions: Iterable[Condition]) -> Runs:
     )
     if not left.all:
         asked = " ".join(f"--where '{c.key}{c.sign}{c.text}'" for c in conditions)
-        raise UserError(f"none of {len(runs.all)} runs fulfils {asked}")
+        there = sorted(
+            {str(run.get(c.key)) for c in conditions if c.sign == "=" for run in runs.all if _has(run, c.key)}
+        )
+        hint = next(filter(None, (nearest(c.text, there) for c in conditions if c.sign == "=")), "")
+        raise UserError(f"none of {len(runs.all)} runs fulfils {asked}{hint}")
     return left
 
 

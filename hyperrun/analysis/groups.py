@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyperrun.analysis.runs import Run, Runs
+from hyperrun.analysis.runs import Run, Runs, is_number
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
 
@@ -101,7 +101,7 @@ class Group:
     def mean(self, key: str) -> float | None:
         """Return the mean of a number in the summaries; None where no run has it."""
         values = [run.summary.get(key) for run in self.runs]
-        numbers = [value for value in values if isinstance(value, int | float)]
+        numbers = [float(value) for value in values if is_number(value)]  # pyright: ignore[reportArgumentType]
         return statistics.fmean(numbers) if numbers else None
 
     def _metric(self, split: str) -> Figure:
@@ -259,7 +259,7 @@ def give_labels(groups: list[Group]) -> None:
         short = {k: leaf if leaves.count(leaf) == 1 else k for k, leaf in zip(keys, leaves, strict=True)}
         for group in same:
             values = [f"{short[key]}={setting(group.computed[key])}" for key in keys if key in group.computed]
-            group.label = printable(" ".join([name, *(v if len(v) <= 40 else f"{v[:39]}…" for v in values)]))
+            group.label = printable(" ".join([v if len(v) <= 40 else f"{v[:39]}…" for v in (name, *values)]))
     labels = [group.label for group in groups]
     for group in groups:
         if labels.count(group.label) > 1:  # the end of the folder's name is a hash of the config

@@ -177,8 +177,8 @@ def read_run(folder: Path) -> Run:
     status = summary.get("status", "interrupted")
     if status == "finished":
         _check_finished(summary)
-        epochs = summary["steps"] * epochs_per_step if epochs_per_step and _is_number(summary.get("steps")) else 0
-        if epochs and _is_number(summary.get("time/train_s")):
+        epochs = summary["steps"] * epochs_per_step if epochs_per_step and is_number(summary.get("steps")) else 0
+        if epochs and is_number(summary.get("time/train_s")):
             summary["time/epoch_s"] = summary["time/train_s"] / epochs
         return Run(folder, status, summary, flat, computed)
     reason = str(summary.get("error") or "stopped without a word (killed, or the machine went down)")
@@ -263,7 +263,7 @@ def _check_finished(summary: dict[str, Any]) -> None:
     if not isinstance(name, str) or name not in METRICS:
         raise Unreadable(f"{SUMMARY} is of a metric that this version does not know: {name}")
     numbers = ["params/trainable", "params/target", f"val/{name}", f"test/{name}"]
-    wrong = [key for key in numbers if not _is_number(summary.get(key))]
+    wrong = [key for key in numbers if not is_number(summary.get(key))]
     words = ("model", "hypernet", "data")
     wrong += [key for key in words if not isinstance(summary[key], str)]
     if wrong:
@@ -272,8 +272,12 @@ def _check_finished(summary: dict[str, Any]) -> None:
         raise Unreadable(f"{SUMMARY} counts less than one parameter")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Return whether a value of a summary can be reckoned with: finite, and not too large for a float."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _first_line(error: Exception) -> str:
@@ -307,10 +311,10 @@ def last_row(path: Path) -> tuple[int | None, float | None]:
                         row = json.loads(line)
                     except (ValueError, RecursionError):
                         continue  # cut short
-                    if not isinstance(row, dict) or not _is_number(row.get("step")) or row["step"] < 1:
+                    if not isinstance(row, dict) or not is_number(row.get("step")) or row["step"] < 1:
                         continue
                     step = row["step"] if step is None else step
-                    if _is_number(row.get("epoch")):
+                    if is_number(row.get("epoch")):
                         return step, row["epoch"] / row["step"]
     except OSError:
         pass

@@ -43,7 +43,7 @@ def text_plot(comparison: Comparison, width: int) -> list[Text]:
     digits = 2 if metric.percent else 3
     labels = {row: f"{high - (high - low) * row / (HEIGHT - 1):.{digits}f}" for row in range(0, HEIGHT, 5)}
     gutter = max(map(len, labels.values())) + 2
-    columns = width - gutter
+    columns = max(width - gutter, 10)
     grid: list[list[tuple[str, str | None]]] = [[(" ", None)] * columns for _ in range(HEIGHT)]
     number_width = len(str(len(groups)))
 

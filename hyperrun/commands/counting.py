@@ -9,17 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperrun.config import Config, TargetConfig, TextData
-from hyperrun.data import SHAPES, load_images, vocabulary_size
+from hyperrun.config import Config, TargetConfig
+from hyperrun.data import Inputs, inputs_of
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ParameterCounts, count_parameters, with_hypernet
-from hyperrun.targets import build_language_target, build_target
+from hyperrun.hypernets import ParameterCounts, count_parameters
+from hyperrun.trained import build_model
 
 WIDTHS = ("width", "hidden_size", "channels")
 """Keys of targets that say how wide they are; of a list, every entry."""
-
-Inputs = int | tuple[int, int, int]
-"""What data means to a model: how many symbols; or channels, side and classes of images."""
 
 
 def model_of_shapes(config: Config, inputs: Inputs | None = None) -> nn.Module:
@@ -28,21 +25,9 @@ def model_of_shapes(config: Config, inputs: Inputs | None = None) -> nn.Module:
     Raises:
         UserError: such a set is not there, or the model does not fit the data.
     """
-    inputs = inputs or inputs_of(config)
+    inputs = inputs or inputs_of(config.data)
     with torch.device("meta"):
-        if isinstance(inputs, int):
-            return with_hypernet(config.hypernet, build_language_target(config.target, inputs))
-        channels, size, classes = inputs
-        return with_hypernet(config.hypernet, build_target(config.target, channels, classes, size))
-
-
-def inputs_of(config: Config) -> Inputs:
-    if isinstance(config.data, TextData):
-        return vocabulary_size(config.data)
-    if config.data.name in SHAPES:
-        return SHAPES[config.data.name]
-    images = load_images(config.data)  # pyright: ignore[reportArgumentType]
-    return images.channels, images.train.shape[-1], images.num_classes
+        return build_model(config, inputs)
 
 
 def counted(config: Config) -> ParameterCounts:
@@ -65,7 +50,7 @@ def choose_width(config: Config, typed: Iterable[str]) -> None:
         raise UserError(f"params={asked} chooses a width, and target={config.target.kind} has no {' or '.join(WIDTHS)}")
     if any(word.partition("=")[0].lstrip("+") == f"target.{key}" for word in typed):
         raise UserError(f"params={asked} chooses target.{key}: type one of the two")
-    inputs = inputs_of(config)
+    inputs = inputs_of(config.data)
 
     def trainable(width: int) -> int:
         set_width(config.target, key, width)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from torch import nn
 
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import compose_config, import_plugins
@@ -21,9 +20,9 @@ from hyperrun.errors import UserError
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.run_folder import find_run
+from hyperrun.trained import load_parameters
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
-from hyperrun.training.ema import EMA
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 
 
@@ -65,7 +64,7 @@ def evaluate_run(
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
     """
-    with load_run(run, which, data, precision, streams) as (config, task, chosen):
+    with task_of_run(run, which, data, precision, streams) as (config, task, chosen):
         return {
             "model": config.model,
             "data": config.data.name,
@@ -76,7 +75,7 @@ def evaluate_run(
 
 
 @contextmanager
-def load_run(
+def task_of_run(
     run: str,
     which: str = "best",
     data: str | None = None,
@@ -133,20 +132,3 @@ def load_model(task: Task, path: Path, device: torch.device) -> None:
         except (RuntimeError, TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path} does not fit this model and data: {error}") from None
     load_parameters(task.model, state, path)
-
-
-def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Put the parameters and buffers of the checkpoint that `path` held into a model.
-
-    Raises:
-        UserError: they are of another model.
-    """
-    try:
-        model.load_state_dict(state["model"])
-        if state.get("ema") is not None:  # last.pt: what was evaluated is the average, as best.pt holds it
-            average = EMA(model, decay=0.0)
-            average.load_state_dict(state["ema"])
-            average.apply()
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split()[:40])
-        raise UserError(f"{path} does not fit this model and data: {reason}") from None

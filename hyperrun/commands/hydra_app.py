@@ -8,7 +8,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -60,11 +61,11 @@ def import_plugins(argv: Iterable[str]) -> None:
             continue
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())  # a console script does not look in the folder where it is typed
-        for name in value.strip("[]").split(","):
+        for name in filter(None, (part.strip(" '\"") for part in value.strip("[]").split(","))):
             try:
-                importlib.import_module(name.strip(" '\""))
+                importlib.import_module(name)
             except ImportError as error:
-                raise UserError(f"plugins: cannot import {name.strip()} ({error})") from None
+                raise UserError(f"plugins: cannot import {name} ({error})") from None
 
 
 def compose_config(overrides: list[str]) -> Config:
@@ -110,7 +111,7 @@ class ConfigLoader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.sweep = os.environ.get("HYPERRUN_SWEEP")
         self.checked: dict[tuple[str, ...], DictConfig] = {}
-        """Jobs that Hydra has composed to see whether they can be, kept until it composes them again to run them."""
+        """Jobs that Hydra has composed to see whether they can be (check_jobs), until it asks for them to run them."""
 
     def load_configuration(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
@@ -129,17 +130,25 @@ class ConfigLoader(ConfigLoaderImpl):
         return typed_groups_win(cfg, composed, self)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        key = tuple(sweep_overrides)
-        found = self.checked.pop(key, None)
-        if found is None:
-            import_plugins(sweep_overrides)  # in the process of a parallel launcher nobody has
-            found = super().load_sweep_config(master_config, sweep_overrides)
-            if len(self.checked) < CHECKED:
-                self.checked[key] = found
-        return found
+        found = self.checked.pop(tuple(sweep_overrides), None)
+        if found is not None:
+            return found
+        import_plugins(sweep_overrides)  # in the process of a parallel launcher nobody has
+        return super().load_sweep_config(master_config, sweep_overrides)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"checked": {}}  # it travels to other processes with every job
+
+
+def check_jobs(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    """Compose each job before any runs, so that mistakes show; in the place of Hydra's, which composes them in vain."""
+    context = getattr(sweeper, "hydra_context", None)
+    assert context is not None and sweeper.config is not None
+    loader = context.config_loader
+    for overrides in batch:
+        composed = loader.load_sweep_config(sweeper.config, list(overrides))
+        if isinstance(loader, ConfigLoader) and len(loader.checked) < CHECKED:
+            loader.checked[tuple(overrides)] = composed
 
 
 def study_but_typed(cfg: DictConfig, parsed: Iterable[Override]) -> None:
@@ -311,6 +320,11 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
 
 def unknown_key(key: str, argv: Iterable[str]) -> str:
     """Say that there is no such key, what is nearest, and what its group has."""
+    if key.startswith("hydra."):
+        chosen = " ".join(word for word in argv if word.startswith("hydra/"))
+        return (
+            f"unknown key '{key}' (hyperrun train {chosen} --cfg hydra -p {key.rpartition('.')[0]} shows what is there)"
+        )
     keys = keys_in_use(argv)
     group = key.rpartition(".")[0]
     beside = [k.rpartition(".")[2] for k in keys if group and k.rpartition(".")[0] == group]

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from hyperrun.commands.hydra_app import replaced
 from hyperrun.data.images import cores
-from hyperrun.errors import Preempted
+from hyperrun.errors import Preempted, UserError
 from hyperrun.training.stop import SIGNALS
 
 ENGINES = ("joblib.", "submitit.", "ray.")
@@ -108,7 +108,10 @@ def ray_jobs(launcher: Any) -> Iterator[Callable[[], bool]]:
     ray = importlib.import_module("ray")
     core = importlib.import_module("hydra_plugins.hydra_ray_launcher._core")
     launcher.ray_cfg.init.setdefault("object_store_memory", 78643200)  # as the launcher does; little travels
-    core.start_ray(launcher.ray_cfg.init)
+    try:
+        core.start_ray(launcher.ray_cfg.init)
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster at {launcher.ray_cfg.init.address}: {str(error).splitlines()[0]}") from None
     jobs: list[Any] = []
     launch = core.launch_job_on_ray
 
@@ -131,7 +134,9 @@ def slurm_jobs(launcher: Any) -> Iterator[Callable[[], bool]]:
     """Yield what says that jobs in Slurm's queue are nobody's children: people log out, and look in tomorrow."""
 
     def ask() -> bool:
-        print("hyperrun: jobs in Slurm's queue go on (squeue shows them, scancel ends them)", file=sys.stderr)
+        local = type(launcher).__name__ == "LocalLauncher"  # hydra/launcher=submitit_local
+        where = "in processes of their own" if local else "in Slurm's queue (squeue shows them, scancel ends them)"
+        print(f"hyperrun: the jobs go on {where}", file=sys.stderr)
         return False
 
     yield ask

@@ -91,6 +91,8 @@ def plan(found: Sequence[tuple[list[str], Config | UserError]]) -> None:
                 cells = [f"{counts.trainable:,}", f"{counts.target:,}", f"{counts.compression:.2f}"]
             except UserError as wrong:
                 error = wrong
+            except Exception as wrong:  # a defect, perhaps of a plugin's: the job would fail, the others would not
+                error = UserError(f"{type(wrong).__name__}: {wrong}")
         state = "wrong" if error else RunFolder.of(config).state()  # pyright: ignore[reportArgumentType]
         if isinstance(config, Config) and config.resume == "never" and state != "running":
             state = "afresh"

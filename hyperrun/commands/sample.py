@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-
-import torch
-from torch import nn
 
 from hyperrun.commands.arguments import Arguments
-from hyperrun.commands.eval_run import load_parameters, take_precision
+from hyperrun.commands.eval_run import take_precision
 from hyperrun.commands.hydra_app import import_plugins
-from hyperrun.config import Config, TextData
-from hyperrun.data.vocabulary import Vocabulary
+from hyperrun.config import TextData
 from hyperrun.errors import UserError, printable
-from hyperrun.hypernets import with_hypernet
-from hyperrun.targets import build_language_target
 from hyperrun.tasks.language_modeling import sample
 from hyperrun.tracking.run_folder import find_run
-from hyperrun.training import checkpoint
+from hyperrun.trained import load_run
 from hyperrun.training.distributed import join_world
 
 
@@ -48,10 +41,11 @@ def main(argv: list[str]) -> int:
         raise UserError(f"hyperrun sample needs a run that models text, not data={config.data.name}")
     with join_world() as world:
         precision = take_precision(config, folder.read_summary() or {}, world.device)
-        model, vocabulary = load_model(config, folder.checkpoints / f"{args.checkpoint}.pt", world.device)
+        loaded = load_run(folder.path, args.checkpoint, world.device)
+        assert loaded.vocabulary is not None
         text = sample(
-            model,
-            vocabulary,
+            loaded.model,
+            loaded.vocabulary,
             args.length,
             prompt=args.prompt,
             temperature=args.temperature,
@@ -64,19 +58,3 @@ def main(argv: list[str]) -> int:
         text = printable(text, keep="\n\t")
     print(text)
     return 0
-
-
-def load_model(config: Config, path: Path, device: torch.device) -> tuple[nn.Module, Vocabulary]:
-    """Return the model of a run on text and its vocabulary, both from the checkpoint: the text itself is not needed.
-
-    Raises:
-        UserError: a damaged or foreign checkpoint.
-    """
-    state = checkpoint.load(path, device)
-    try:
-        vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
-    except (KeyError, TypeError):
-        raise UserError(f"{path} is not of a run on text") from None
-    model = with_hypernet(config.hypernet, build_language_target(config.target, len(vocabulary))).to(device)
-    load_parameters(model, state, path)
-    return model, vocabulary

@@ -1,7 +1,7 @@
 """What `hyperrun train -m` adds to Hydra's sweeps: each job's end recorded, failures one line each, a table at the end.
 
 Hydra's sweepers choose the jobs and its launchers run them, in this process one after the other or in others
-(hydra/launcher=joblib, ray, submitit_slurm). Wherever a job runs it returns a JobEnd, which the launcher brings back.
+(hydra/launcher=processes, ray_cluster, slurm). Wherever a job runs it returns a JobEnd, which the launcher brings back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
 
 from hyperrun.analysis import compare, print_comparison, read_runs
 from hyperrun.commands import sweep_job
-from hyperrun.commands.hydra_app import Configure, as_a_job_sees, replaced
+from hyperrun.commands.hydra_app import Configure, as_a_job_sees, check_jobs, replaced
 from hyperrun.commands.launchers import ENGINES, passing_signals_on
 from hyperrun.commands.sweep_job import FirstFailure, JobEnd, failure_marker
 from hyperrun.errors import Preempted, SweepFailed, UserError
@@ -73,6 +74,7 @@ def leading_sweeps(configure: Configure) -> Iterator[None]:
     try:
         with (
             replaced(Plugins, "instantiate_launcher", instantiate_launcher),
+            replaced(Sweeper, "validate_batch_is_legal", check_jobs),
             replaced(sweep_job, "tell_leader", sweep.add),
             suppress(FirstFailure),
         ):
@@ -85,12 +87,14 @@ def leading_sweeps(configure: Configure) -> Iterator[None]:
         after_sweep([Path(end.folder) for end in sorted(sweep.ends, key=lambda e: e.number) if end.folder is not None])
     if lost is not None:
         raise lost
-    failed, finished = sweep.ended("failed"), sweep.ended("finished")
-    stopped = sweep.ended("preempted")
+    failed, stopped, elsewhere = (sweep.ended(status) for status in ("failed", "preempted", "elsewhere"))
     if failed:
-        skipped = len(sweep.jobs) - len(failed) - len(finished) - len(stopped)
+        skipped = len(sweep.jobs) - len(failed) - len(sweep.ended("finished")) - len(stopped) - len(elsewhere)
         begun = f", {skipped} were not begun (fail_fast=true)" if skipped else ""
         raise SweepFailed(f"{len(failed)} of {len(sweep.jobs)} jobs failed{begun}")
+    if elsewhere:
+        many = f"{len(elsewhere)} of {len(sweep.jobs)} jobs"
+        raise SweepFailed(f"{many} are being trained by other processes; the same line again takes up what they leave")
     if stopped:
         raise Preempted(f"{len(stopped)} of {len(sweep.jobs)} jobs: {stopped[0].error}", stopped[0].signal)
 
@@ -119,6 +123,9 @@ class Recorder:
             with passing_signals_on(self.launcher) as asked:
                 returned = self.launcher.launch(job_overrides, initial_job_idx=first)
         except Exception as error:
+            if type(error).__name__ == "FailedJobError":  # submitit's, for what sbatch said
+                reason = str(error).strip().splitlines()[0].removeprefix("sbatch: error: ")
+                raise UserError(f"Slurm refused the jobs: {reason}") from None
             if not type(error).__module__.startswith(ENGINES):
                 raise
             self.look_for_what_is_left()
@@ -131,6 +138,8 @@ class Recorder:
                     self.sweep.add(end)
                 job.return_value = end.value
         marker.unlink(missing_ok=True)
+        if self.launcher.config.get("fail_fast") is True and self.sweep.ended("failed"):
+            raise FirstFailure  # which a job in another process could not raise here: there may be more batches
         if asked:
             saved = len(self.sweep.ended("preempted"))
             raise Preempted(f"stopped by {signal.Signals(asked[0]).name}, {saved} jobs saved", asked[0])

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from hyperrun.commands.hydra_app import import_plugins, typed_overrides
 from hyperrun.config import Config
-from hyperrun.errors import Preempted, RunFailed, UserError
+from hyperrun.errors import Held, Preempted, RunFailed, UserError
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.run_folder import RECORDED, RunFolder, named
 from hyperrun.tracking.wandb_run import first_line
@@ -33,7 +34,8 @@ class JobEnd:
 
     number: int
     status: str
-    """finished, failed, preempted, or skipped (by fail_fast, or because the sweep was asked to stop)."""
+    """finished, failed, preempted, elsewhere (another process is training it), or skipped (by fail_fast, or because the
+    sweep was asked to stop)."""
     folder: str | None = None
     """Its run folder, unless its config was so wrong that it names none."""
     value: float | None = None
@@ -53,6 +55,12 @@ tell_leader: Callable[[JobEnd], None] | None = None
 """Notes a job's end, in the process that leads the sweep; None in one that a launcher has started for some jobs."""
 stopped_by = 0
 """In such a process: the signal that asked it to stop, between two jobs too."""
+at_work = False
+"""In such a process: whether it has a job."""
+
+HELD_S = 10
+"""Seconds for which a job waits for a folder that another process holds: one that was left behind by a sweep that was
+killed, and is saving, takes no longer."""
 
 
 def failure_marker(context: Any) -> Path:
@@ -74,13 +82,18 @@ def run_job(cfg: DictConfig, configure: Callable[[], Config], train: Callable[[C
         if end.status == "failed" and cfg.get("fail_fast") is True:
             raise FirstFailure
         return end
+    global at_work
     context = HydraConfig.get()
     marker = failure_marker(context)
-    settle(context)
-    if stopped_by or marker.exists():
-        return JobEnd(int(context.job.num), "skipped")
-    with in_short(int(context.job.num)) as say:
-        end = attempt_job(cfg, configure, train, say)
+    at_work = True
+    try:
+        settle(context)
+        if stopped_by or marker.exists():
+            return JobEnd(int(context.job.num), "skipped")
+        with in_short(int(context.job.num)) as say:
+            end = attempt_job(cfg, configure, train, say)
+    finally:
+        at_work = False
     if end.status == "failed" and cfg.get("fail_fast") is True:
         marker.touch()
     return end
@@ -100,7 +113,7 @@ def attempt_job(
         config = configure()
         end.folder = str(RunFolder.of(config).path)
         say(f"begins  {end.folder}")
-        end.value = train(config)
+        end.value = when_free(lambda: train(config))  # pyright: ignore[reportArgumentType]
         end.status = "finished"
         say(f"finished  {end.folder}: validation metric {end.value:.4f}")
     except Preempted as error:
@@ -110,6 +123,9 @@ def attempt_job(
         say(f"{end.error}  {end.folder}")
         stopped_by = end.signal
         back_into_the_queue(end)
+    except Held as error:
+        end.status, end.error = "elsewhere", str(error)
+        say(f"{end.error}")
     except Exception as error:
         end.error = first_line(error)
         expected = isinstance(error, UserError | RunFailed)
@@ -120,6 +136,18 @@ def attempt_job(
             end.trace = None if expected else traceback.format_exc()
             end.folder = None
     return end
+
+
+def when_free(train: Callable[[], float]) -> float:
+    """Train, and try for HELD_S to, while another process holds the folder."""
+    until = time.monotonic() + HELD_S
+    while True:
+        try:
+            return train()
+        except Held:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
 
 
 def leave_word(config: Config, error: Exception) -> bool:
@@ -152,6 +180,7 @@ def settle(context: Any) -> None:
     import_plugins(typed_overrides(context))
     if not in_slurm():
         heed_signals()
+        follow_parent()
     if torch.cuda.device_count() > 1:  # Slurm and Ray show a job its own GPUs alone; joblib shows each job all of them
         torch.cuda.set_device(int(context.job.num) % torch.cuda.device_count())
 
@@ -173,6 +202,23 @@ def heed_signals() -> None:
             signal.signal(number, handle)
 
 
+def follow_parent() -> None:
+    """In a process of joblib's: go when the leading one is gone, which a kill -9 does not tell its children."""
+    parent = os.getppid()
+    if os.environ.get("SUBMITIT_EXECUTOR") or any(thread.name == FOLLOWS for thread in threading.enumerate()):
+        return
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)  # a job that trains saves
+        while at_work:
+            time.sleep(0.1)
+        os._exit(1)  # nobody waits for what it could return
+
+    threading.Thread(target=follow, name=FOLLOWS, daemon=True).start()
+
+
 def back_into_the_queue(end: JobEnd) -> None:
     """In a Slurm job that has saved: do not end as if it were done. When Slurm starts it again, it resumes.
 
@@ -190,6 +236,9 @@ def back_into_the_queue(end: JobEnd) -> None:
     print("saved; waiting for Slurm to end this job", flush=True)
     while True:
         signal.pause()
+
+
+FOLLOWS = "hyperrun follows the leading process"
 
 
 @contextmanager

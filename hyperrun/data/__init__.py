@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hyperrun.config import ImageData, TextData
+from hyperrun.config import DataConfig, ImageData, TextData
 from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, make_set
 from hyperrun.data.sources import Source, data_root
@@ -44,9 +44,11 @@ __all__ = [
     "FolderSplit",
     "ImageSet",
     "ImageSplit",
+    "Inputs",
     "TextSet",
     "Vocabulary",
     "data_root",
+    "inputs_of",
     "load_images",
     "load_text",
     "make_set",
@@ -105,6 +107,9 @@ SHAPES: dict[str, tuple[int, int, int]] = {
 
 VOCABULARY_SIZES: dict[str, int] = {"ptb_char": 50, "ptb": 10_000, "enwik8": 205, "text8": 27}
 """Name -> number of symbols of a published text, so that parameters can be counted without reading it."""
+
+Inputs = int | tuple[int, int, int]
+"""What data mean to a model: how many symbols; or channels, side and classes of images."""
 
 ONLY_FEEDING = (
     "crop_padding",
@@ -168,6 +173,21 @@ def load_text(cfg: TextData) -> TextSet:
 def vocabulary_size(cfg: TextData) -> int:
     """Return how many symbols a text has; reads it only where that is not known beforehand."""
     return VOCABULARY_SIZES.get(cfg.name) or load_text(cfg).vocabulary_size
+
+
+def inputs_of(cfg: DataConfig) -> Inputs:
+    """Return what the data mean to a model. Only a set of unknown shape (a folder, a file, a plugin's) is looked at.
+
+    Raises:
+        UserError: such a set is not there.
+    """
+    if isinstance(cfg, TextData):
+        return vocabulary_size(cfg)
+    if cfg.name in SHAPES:
+        return SHAPES[cfg.name]
+    assert isinstance(cfg, ImageData)
+    images = load_images(cfg)
+    return images.channels, images.train.shape[-1], images.num_classes
 
 
 def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:

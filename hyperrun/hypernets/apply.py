@@ -6,7 +6,8 @@ pass hands them in through `torch.func.functional_call`. So any nn.Module can be
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,40 +20,47 @@ from torch.nn.modules.conv import _ConvNd
 from hyperrun.errors import UserError, nearest
 from hyperrun.hypernets.dynamic import DynamicModel
 
+Choice = str | Callable[[str, nn.Parameter], bool]
+"""Which parameters to generate: conv, linear, all, or what a function of name and parameter says."""
+
 
 def select_parameters(
-    target: nn.Module, generate: str = "conv", include: Iterable[str] = (), exclude: Iterable[str] = ()
+    target: nn.Module, generate: Choice = "conv", include: Iterable[str] = (), exclude: Iterable[str] = ()
 ) -> list[str]:
-    """Return the names of the parameters to generate, in the target's order.
+    """Return the names of the parameters to generate, in the target's order; of tied ones the first name.
 
     generate: "conv" (kernels of ungrouped convolutions), "linear" (matrices of linear layers) or "all" (both). The
-        first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale.
-    include: shell-style name patterns. If any are given, the matching weights are generated, whatever their kind or
-        place, but for those that `exclude` matches.
+        first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale. Or a
+        function of name and parameter, which may choose any.
+    include: shell-style name patterns. If any are given, the matching weights (parameters of two dimensions or more)
+        are generated, whatever their kind or place, but for those that `exclude` matches.
     exclude: name patterns of parameters that stay free.
 
     Raises:
         UserError: a pattern that matches nothing, or no parameter left to generate.
     """
     include, exclude = list(include), list(exclude)
-    layers = [(n, m) for n, m in target.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
-    weights = {f"{n}.weight" if n else "weight": m for n, m in layers}
+    parameters = dict(target.named_parameters())  # of tied ones, the first
+    weights = [name for name, p in parameters.items() if p.ndim >= 2]
     if include:
         for pattern in include:
             if not any(_matches(name, pattern) for name in weights):
-                hint = nearest(pattern, weights)
-                raise UserError(f"hypernet.include: no convolution or linear weight matches '{pattern}'{hint}")
+                raise UserError(f"hypernet.include: no weight matches '{pattern}'{nearest(pattern, weights)}")
         chosen = [n for n in weights if any(_matches(n, p) for p in include)]
+    elif callable(generate):
+        chosen = [name for name, p in parameters.items() if generate(name, p)]
     else:
-        inner = list(weights)[1:-1]
+        layers = [(n, m) for n, m in target.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
+        owners = {f"{n}.weight" if n else "weight": m for n, m in layers}
         kinds = {"conv": _ConvNd, "linear": nn.Linear, "all": (_ConvNd, nn.Linear)}[generate]
-        chosen = [n for n in inner if isinstance(weights[n], kinds) and getattr(weights[n], "groups", 1) == 1]
+        inner = [n for n in list(owners)[1:-1] if n in parameters]
+        chosen = [n for n in inner if isinstance(owners[n], kinds) and getattr(owners[n], "groups", 1) == 1]
     chosen = [n for n in chosen if not any(_matches(n, p) for p in exclude)]
     if not chosen:
         raise UserError(
             f"hypernet.generate={generate} leaves nothing to generate in this target: "
             f"name weights with hypernet.include (hypernet.exclude={exclude} still applies), e.g. "
-            f"{', '.join(list(weights)[:3])}"
+            f"{', '.join(weights[:3])}"
         )
     return chosen
 
@@ -99,16 +107,19 @@ class HyperModel(nn.Module):
 
     Called like the target itself. Under `torch.no_grad()` or `inference_mode()` in eval mode the weights are generated
     once and kept until a parameter of the hypernet changes, so inference costs what the plain target costs.
-    The module takes the target over: the generated nn.Parameters are removed from it.
+    The module takes the target over: the generated nn.Parameters are removed from it. A parameter that stands in
+    several places (tied) is generated once, and a module that is called several times gets the same weights each time.
     """
 
     def __init__(self, target: nn.Module, hypernet: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
         self.names = tuple(names)
         self.generated_count = sum(target.get_parameter(name).numel() for name in self.names)
+        self.tied = {name: tied_slots(target, name) for name in self.names}
+        """Name -> the other places in the target where the same parameter stands."""
         for name in self.names:
-            owner, _, leaf = name.rpartition(".")
-            target.get_submodule(owner).register_parameter(leaf, None)
+            for slot in (name, *self.tied[name]):
+                set_slot(target, slot, None)
         self.free_count = sum(p.numel() for p in target.parameters())
         self.target = target
         self.hypernet = hypernet
@@ -126,7 +137,8 @@ class HyperModel(nn.Module):
 
     def call_with(self, weights: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         """Run the target with these weights (from `weights()`, so that a penalty on them is computed on the same)."""
-        return functional_call(self.target, weights, args, kwargs)
+        tied = {slot: weights[name] for name, slots in self.tied.items() for slot in slots}
+        return functional_call(self.target, weights | tied, args, kwargs)
 
     @torch.compiler.disable
     def _kept_weights(self) -> dict[str, Tensor]:
@@ -140,6 +152,54 @@ class HyperModel(nn.Module):
         if mode:
             self._kept = None  # training needs the memory
         return super().train(mode)
+
+
+def tied_slots(target: nn.Module, name: str) -> list[str]:
+    """Return the other names under which the target holds the same parameter."""
+    parameter = target.get_parameter(name)
+    names = [other for other, p in target.named_parameters(remove_duplicate=False) if p is parameter and other != name]
+    owners = {name.rpartition(".")[0]}
+    slots = []
+    for other in names:  # a module under two names holds the parameter once
+        owner, _, leaf = other.rpartition(".")
+        known = any(target.get_submodule(owner) is target.get_submodule(o) for o in owners)
+        if not known or leaf != name.rpartition(".")[2]:
+            slots.append(other)
+            owners.add(owner)
+    return slots
+
+
+def set_slot(target: nn.Module, name: str, value: nn.Parameter | None) -> None:
+    """Put a parameter, or None in its place, where the target has one of this name."""
+    owner, _, leaf = name.rpartition(".")
+    target.get_submodule(owner).register_parameter(leaf, value)
+
+
+@torch.no_grad()
+def materialize(model: nn.Module, condition: Tensor | None = None) -> nn.Module:
+    """Return the plain target of a HyperModel with the generated weights written in, as a module of its own.
+
+    The result needs nothing of hyperrun's: the target's own class, its parameters ordinary nn.Parameters, in the mode
+    (training, evaluation) and on the device of `model`. In eval mode under no_grad its outputs are bit for bit those of
+    `model`. A plain network is returned as a copy.
+
+    condition: what a conditional hypernet makes the weights from; a static one has none.
+
+    Raises:
+        UserError: a dynamic hypernet, whose weights are others at every step; or a condition too many.
+    """
+    if isinstance(model, DynamicModel):
+        raise UserError("a dynamic hypernet changes the weights at every step: there is no plain network equal to it")
+    if condition is not None:
+        raise UserError("this hypernet has no condition: its weights are the same for every input")
+    if not isinstance(model, HyperModel):
+        return copy.deepcopy(model)
+    plain = copy.deepcopy(model.target)
+    for name, weight in model.hypernet().items():
+        parameter = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+        for slot in (name, *model.tied[name]):
+            set_slot(plain, slot, parameter)
+    return plain
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:

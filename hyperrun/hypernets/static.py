@@ -19,6 +19,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from hyperrun.hypernets.scale import initial_std, rms
+
 
 class TileGenerator(nn.Module):
     """Generates all kernels of one spatial size.
@@ -119,18 +121,13 @@ class TileGenerator(nn.Module):
         return rows
 
 
-def rms(values: Tensor) -> float:
-    """Return the root of the mean square: the standard deviation of weights drawn around zero, and defined for one."""
-    return values.detach().double().square().mean().sqrt().item()
-
-
 class StaticHypernet(nn.Module):
     """One TileGenerator for each spatial size of kernel, under its name ("3x3", "1x1", ...).
 
     reference: name -> the target's own initial value of each parameter to generate, [out, in, *spatial]. Its shape says
         what is made; its standard deviation is what init="variance_matched" starts with.
-    init: "variance_matched"; "hyperfan", variance 2 / fan_in for every kernel (hyperfan-in of Chang et al. 2020, set
-        through the embeddings, since the output layer is shared); "ha2016", the constants of the author's notebook.
+    init: as in scale.initial_std, set through the embeddings, since the output layer is shared; or "ha2016", the
+        constants of the author's notebook.
 
     Generation runs in float32 also under autocast; the operators that use the kernels cast them.
     """
@@ -157,10 +154,8 @@ class StaticHypernet(nn.Module):
                 continue  # only shapes are wanted, as for counting
             if init == "ha2016":
                 generator.initialize_ha2016()
-            elif init == "hyperfan":
-                generator.initialize({n: math.sqrt(2 / v[0].numel()) for n, v in values.items()})
             else:
-                generator.initialize({n: rms(v) for n, v in values.items()})
+                generator.initialize({name: initial_std(value, init) for name, value in values.items()})
 
     def forward(self) -> dict[str, Tensor]:
         """Return name -> generated parameter, float32."""

@@ -28,13 +28,7 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
 
     choose("target.name", cfg.name, classification_models())
     builder = torchvision.models.get_model_builder(cfg.name)
-    options: dict[str, object] = {"weights": None, "num_classes": num_classes}
-    if "inception" in cfg.name or cfg.name == "googlenet":
-        options |= {"aux_logits": False, "init_weights": True}  # one output, as every other model has
-    if cfg.name.startswith("vit_"):
-        options["image_size"] = image_size
-    if cfg.name.startswith("maxvit"):
-        options["input_size"] = (image_size, image_size)
+    options = builder_options(cfg.name, num_classes, image_size)
     try:
         model = builder(**options)
     except (RuntimeError, AssertionError, ValueError):
@@ -44,6 +38,18 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
     _set_input(model, in_channels, cfg.small_images)
     _check_size(model, cfg, in_channels, image_size)
     return model
+
+
+def builder_options(name: str, num_classes: int, image_size: int) -> dict[str, object]:
+    """Return what torchvision's function for the model is called with."""
+    options: dict[str, object] = {"weights": None, "num_classes": num_classes}
+    if "inception" in name or name == "googlenet":
+        options |= {"aux_logits": False, "init_weights": True}  # one output, as every other model has
+    if name.startswith("vit_"):
+        options["image_size"] = image_size
+    if name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
+    return options
 
 
 def _set_input(model: nn.Module, in_channels: int, small_images: bool) -> None:

@@ -90,7 +90,12 @@ class Classification:
 
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data."""
-        return {"data/verified": self.data.verified, "data/loader": self.loader.path}
+        return {
+            "data/verified": self.data.verified,
+            "data/loader": self.loader.path,
+            "data/mean": [round(value, 6) for value in self.data.mean.tolist()],
+            "data/std": [round(value, 6) for value in self.data.std.tolist()],
+        }
 
     def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield training batches without end, from batch number `start` (0 is the first of epoch 0)."""

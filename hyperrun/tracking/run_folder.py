@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hyperrun.config import Config, from_omegaconf, run_hash, to_dict
-from hyperrun.errors import UserError
+from hyperrun.errors import Held, UserError
 
 CONFIG, SUMMARY, METRICS, LOG, LOCK = "config.yaml", "summary.json", "metrics.jsonl", "train.log", ".lock"
 RECORDED = "recorded in "
@@ -25,7 +25,7 @@ def write_beside(path: Path, content: str | bytes) -> None:
     """Write a whole file under its final name, or nothing at all. Text becomes UTF-8."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -78,7 +78,8 @@ class RunFolder:
         """Make the folder and hold it.
 
         Raises:
-            UserError: another process holds it, or it cannot be made.
+            Held: another process holds it.
+            UserError: it cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ class RunFolder:
         except OSError:
             holder = os.read(lock, 20).decode() or "unknown"
             os.close(lock)
-            raise UserError(f"another process (pid {holder}) is training in {self.path}") from None
+            raise Held(f"another process (pid {holder}) is training in {self.path}") from None
         os.truncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
         self._lock = lock

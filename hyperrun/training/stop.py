@@ -33,6 +33,10 @@ class StopRequest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        if error is None and self.signal is not None:  # it came when the run was as good as finished: a sweep heeds it
+            outer = self._before[self.signal]
+            if callable(outer) and outer is not signal.default_int_handler:
+                signal.raise_signal(self.signal)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:

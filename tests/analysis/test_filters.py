@@ -62,6 +62,11 @@ def test_conditions(runs: Runs, condition: str, expected: set[str] | None) -> No
         assert left(runs, condition) == expected
 
 
+def test_a_value_that_no_run_has_is_answered_with_the_nearest(runs: Runs) -> None:
+    with pytest.raises(UserError, match="fulfils --where 'data=digts'; did you mean 'digits'\\?$"):
+        left(runs, "data=digts")
+
+
 def test_all_conditions_must_hold(runs: Runs) -> None:
     assert left(runs, "model=hypercnn", "seed<3") == {"z4"}
     assert left(runs) == {"cnn", "z4", "z16", "lstm"}

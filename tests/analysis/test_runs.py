@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperrun.analysis import Runs, read_runs
+from hyperrun.analysis import Runs, compare, read_runs
 from hyperrun.analysis.runs import last_row
 from hyperrun.errors import UserError
 from hyperrun.tracking.run_folder import holder
@@ -179,6 +179,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no parameters": (change(params__trainable=...), "summary.json has no usable params/trainable"),
     "words for numbers": (change(params__target="many"), "summary.json has no usable params/target"),
     "not finite": (change(test__accuracy=float("nan")), "summary.json has no usable test/accuracy"),
+    "too large for a float": (change(params__trainable=10**400), "summary.json has no usable params/trainable"),
     "no test figure": (change(test__accuracy=...), "summary.json has no usable test/accuracy"),
     "zero parameters": (change(params__trainable=0), "summary.json counts less than one parameter"),
     "unknown metric": (change(metric="elo"), "summary.json is of a metric that this version does not know: elo"),
@@ -207,6 +208,13 @@ def test_a_damaged_folder_is_one_warning_line(tmp_path: Path, damage: str) -> No
     assert names(runs) == ["good"]
     [warning] = runs.warnings
     assert warning.startswith(f"{bad}: {said}") and warning.isprintable() and len(warning) < 400
+
+
+def test_a_number_beside_the_point_that_is_too_large_is_left_out(tmp_path: Path) -> None:
+    run = made_up_run(tmp_path, "model=cnn", name="good")
+    change(throughput__examples_per_s=10**400)(run)
+    [comparison] = compare(read_runs([tmp_path]))
+    assert comparison.groups[0].mean("throughput/examples_per_s") is None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

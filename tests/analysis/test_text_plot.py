@@ -44,6 +44,10 @@ def test_every_group_stands_where_it_belongs(comparisons: list[Comparison], widt
                         assert at[str(one)][0] < at[str(two)][0], "more of the metric is higher up"
 
 
+def test_a_terminal_of_no_width_is_no_error(comparisons: list[Comparison]) -> None:
+    assert all(text_plot(comparison, 1) for comparison in comparisons)
+
+
 def test_the_front_is_bold(comparisons: list[Comparison]) -> None:
     bold = "".join(
         line.plain[span.start : span.end]

@@ -177,6 +177,25 @@ def test_fail_fast_is_known_in_other_processes(start: Start, tmp_path: Path) -> 
     assert running.wait(PATIENCE) == 1
     assert statuses(tmp_path) == {0: "failed"}
     assert running.err.splitlines()[-1] == "hyperrun: error: 1 of 4 jobs failed, 3 were not begun (fail_fast=true)"
+    batches = start("train", "-m", *FAST, "hydra/launcher=processes", *line, "hydra.sweeper.max_batch_size=1")
+    assert batches.wait(PATIENCE) == 1
+    assert statuses(tmp_path) == {0: "failed"}, "nor is the next batch begun"
+
+
+@pytest.mark.slow
+def test_what_a_killed_sweep_leaves_behind_saves_and_goes(start: Start, tmp_path: Path) -> None:
+    line = ("train", "-m", *LONG, "trainer.save_every_s=1000", "seed=0,1", *ON["processes"])
+    running = start(*line)
+    running.until(lambda: trained(tmp_path, (0, 1), "metrics.jsonl"), PATIENCE)
+    workers = [int((folder_of(tmp_path, seed) / ".lock").read_text()) for seed in (0, 1)]
+    running.send(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    again = start(*line)
+    assert again.wait(PATIENCE) == 0, again.err
+    assert statuses(tmp_path) == {0: "finished", 1: "finished"}
+    for seed in (0, 1):
+        assert "resume   from step " in (folder_of(tmp_path, seed) / "train.log").read_text()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 # ---------------------------------------------------------------- Slurm
@@ -253,6 +272,22 @@ def test_slurm_jobs_outlive_the_line(start: Start, tmp_path: Path, slurm: dict[s
     assert "hyperrun: jobs in Slurm's queue go on" in running.err and "Traceback" not in running.err
     running.until(lambda: cluster.state() == "", PATIENCE)
     assert statuses(tmp_path) == {0: "finished"}
+
+
+@pytest.mark.slow
+def test_jobs_that_slurm_refuses(start: Start, tmp_path: Path, slurm: dict[str, str]) -> None:
+    running = start("train", "-m", *FAST, "hydra/launcher=slurm", "hydra.launcher.partition=gpu", env=ENV | slurm)
+    assert running.wait(PATIENCE) == 2
+    assert running.err.endswith("\nhyperrun: error: Slurm refused the jobs: invalid partition specified: gpu\n")
+    assert "Traceback" not in running.err
+
+
+@pytest.mark.slow
+def test_no_ray_cluster_at_the_address(start: Start, tmp_path: Path) -> None:
+    line = ("hydra/launcher=ray_cluster", "hydra.launcher.ray.init.address=auto")
+    running = start("train", "-m", *FAST, *line, env=ENV)
+    assert running.wait(PATIENCE) == 2
+    assert "hyperrun: error: no Ray cluster at auto: " in running.err and "Traceback" not in running.err
 
 
 def test_the_script_for_slurm_says_what_is_missing(tmp_path: Path) -> None:

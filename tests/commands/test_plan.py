@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def test_states(start: Start, here: Here, tmp_path: Path) -> None:
     assert stopped.wait() == 143
     running = start(*line[:6], "trainer.max_steps=100000", "optim.lr=1e-3")
     running.until(lambda: running.has_trained(30))
+    running.send(signal.SIGSTOP)  # holds its folder, and writes nothing that could be taken for ours
     before = sorted(tree(tmp_path))
     states = [row[5] for row in cells(here(*line, "--dry-run").out)]
     assert states == ["done", "interrupted", "running", "missing"]
@@ -76,6 +78,20 @@ def test_states(start: Start, here: Here, tmp_path: Path) -> None:
     assert [row[5] for row in cells(here(*line, "--dry-run", "resume=never").out)] == [
         "afresh", "afresh", "running", "afresh"
     ]  # fmt: skip
+
+
+BROKEN = """
+import hyperrun.targets as targets
+def build(cfg, *args):
+    raise RuntimeError("a defect")
+targets.TARGETS["wide_resnet"] = build
+"""
+
+
+def test_a_defect_in_one_job_does_not_hide_the_others(start: Start, tmp_path: Path) -> None:
+    running = start("train", "-m", *QUIET, "model=cnn,resnet", "--dry-run", before=BROKEN)
+    assert running.wait() == 1 and "Traceback" not in running.err
+    assert "cannot be run: RuntimeError: a defect" in running.out and "14,010" in running.out
 
 
 STOP_AT_5 = """

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.running import FAST, Running, assert_same_run, rows, summary
+from tests.running import FAST, QUIET, Running, assert_same_run, checkpoint, only_run, rows, summary
 
 Start = Callable[..., Running]
 Here = Callable[..., Any]
@@ -169,6 +170,39 @@ train.build_task = build_task
 """
 
 
+def test_a_job_that_occurs_twice_is_trained_once(start: Start, tmp_path: Path) -> None:
+    running = start("train", "-m", *FAST, "seed=0,0,1,0")
+    assert running.wait() == 0, running.err
+    assert running.out.count("this run is finished already") == 2 and len(runs(tmp_path)) == 2
+
+
+# ---------------------------------------------------------------- two at once
+
+IMPATIENT = "import hyperrun.commands.sweep_job as sweep_job; sweep_job.HELD_S = 0.2"
+
+
+def test_a_job_that_another_process_is_training_has_not_failed(start: Start, tmp_path: Path) -> None:
+    other = start("train", *QUIET, "trainer.max_steps=100000", "seed=1")
+    other.until(other.has_trained)
+    running = start("train", "-m", *QUIET, "trainer.max_steps=100000,4", "seed=1", before=IMPATIENT)
+    assert running.wait() == 1, running.err
+    said = "1 of 2 jobs are being trained by other processes; the same line again takes up what they leave"
+    assert running.err == f"hyperrun: error: {said}\n"
+    assert f"process {other.pid} is training it" in running.out and "●  hypercnn" in running.out, "in the table"
+    assert other.poll() is None and [run["status"] for run in runs(tmp_path)] == ["finished"]
+
+
+def test_a_job_waits_for_what_another_process_is_about_to_finish(start: Start, tmp_path: Path) -> None:
+    other = start("train", *QUIET, "trainer.max_steps=100000", "trainer.log_every=1")
+    other.until(other.has_trained)
+    running = start("train", "-m", *QUIET, "trainer.max_steps=100000", "trainer.log_every=1")
+    time.sleep(2)
+    other.send(signal.SIGTERM)
+    assert other.wait() == 143
+    step = checkpoint(only_run(tmp_path) / "checkpoints" / "last.pt")["loop"]["step"]
+    running.until(lambda: f"resume   from step {step}" in running.out)
+
+
 # ---------------------------------------------------------------- stopped, killed, typed again
 
 SIX = ("train", "-m", *FAST, "trainer.max_steps=30", "trainer.save_every_s=0", "model=cnn,hypercnn", "seed=0,1,2")
@@ -245,6 +279,27 @@ train.configured = configured
     assert running.wait() == 143, running.err
     assert running.err == "hyperrun: stopped by SIGTERM between two jobs; the same command goes on\n"
     assert [run["status"] for run in runs(tmp_path)] == ["finished"]
+
+
+LATE = """
+import os, signal
+import hyperrun.commands.train as train
+real = train.select_and_test
+def select_and_test(*args):
+    os.kill(os.getpid(), signal.{name})
+    return real(*args)
+train.select_and_test = select_and_test
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_asked_to_stop_when_a_run_is_as_good_as_finished(start: Start, tmp_path: Path, name: str) -> None:
+    """It is finished; a sweep begins no other."""
+    alone = start("train", *FAST, before=LATE.format(name=name))
+    assert alone.wait() == 0, alone.err
+    sweep = start("train", "-m", *FAST, "seed=1,2,3", before=LATE.format(name=name))
+    assert sweep.wait() == 128 + signal.Signals[name], sweep.err
+    assert {run["seed"]: run["status"] for run in runs(tmp_path)} == {0: "finished", 1: "finished"}
 
 
 def test_a_sweep_is_one_group_in_wandb(start: Start, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""hyperrun export RUN: the trained network as a plain one, its generated weights written in, with a model card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.hydra_app import import_plugins
+from hyperrun.config import TorchvisionTarget, to_dict
+from hyperrun.data import inputs_of
+from hyperrun.errors import UserError
+from hyperrun.hypernets import materialize
+from hyperrun.trained import LoadedRun, load_run
+
+
+def main(argv: list[str]) -> int:
+    parser = Arguments("hyperrun export", "Write a run's network as a plain one, with the generated weights in it.")
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--format", choices=list(FORMATS), default="safetensors", help="state dict, ONNX, or torch.export"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where to (default: RUN/export)")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
+    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
+    args = parser.parse_args(argv)
+    if args.plugins:
+        import_plugins([f"plugins={args.plugins}"])
+    for path in export(args.run, args.format, args.out, args.checkpoint):
+        print(path)
+    return 0
+
+
+def export(run: str, format: str = "safetensors", out: Path | None = None, which: str = "best") -> list[Path]:
+    """Write model.FORMAT and README.md, the model card, into a folder; return their paths.
+
+    ONNX and pt2 take images float32 [batch, C, H, W], any batch, and give logits float32 [batch, classes].
+
+    Raises:
+        UserError: no run folder; a dynamic hypernet, whose weights are others at every step; a text model for ONNX or
+            pt2; a package that is missing.
+    """
+    loaded = load_run(run, which)
+    plain = materialize(loaded.model).eval().requires_grad_(False)
+    folder = out or loaded.folder.path / "export"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    file, card = folder / f"model.{format}", folder / "README.md"
+    beside = file.with_name(f"model.{os.getpid()}.tmp.{format}")  # torch.export goes by the end of the name
+    try:
+        FORMATS[format](plain, loaded, beside)
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+    card.write_text(model_card(plain, loaded, folder, which), encoding="utf-8")
+    return [file, card]
+
+
+# ---------------------------------------------------------------- formats
+
+
+def write_safetensors(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
+    tensors, seen = {}, set()
+    for name, tensor in plain.state_dict().items():
+        # of tied parameters one is written; where the other stands it is the same object again
+        if tensor.data_ptr() not in seen or not tensor.numel():
+            tensors[name] = tensor.contiguous()
+        seen.add(tensor.data_ptr())
+    path.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file would make it readable for its owner alone
+
+
+def write_onnx(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError("--format onnx needs the extra onnx (pip install onnx onnxscript)") from None
+    torch.onnx.export(
+        plain,
+        (example(loaded),),
+        path,
+        dynamo=True,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+
+
+def write_pt2(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
+    program = torch.export.export(plain, (example(loaded),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path)
+
+
+def example(loaded: LoadedRun) -> Tensor:
+    """Return two images of the right shape, of zeros (of one the batch would be taken for a constant)."""
+    inputs = inputs_of(loaded.config.data)
+    if isinstance(inputs, int):
+        raise UserError("ONNX and pt2 are for runs on images; a language model is written as safetensors")
+    channels, size, _ = inputs
+    return torch.zeros(2, channels, size, size)
+
+
+FORMATS: dict[str, Callable[[nn.Module, LoadedRun, Path], None]] = {
+    "safetensors": write_safetensors,
+    "onnx": write_onnx,
+    "pt2": write_pt2,
+}
+
+
+# ---------------------------------------------------------------- the card
+
+SPLITS = (("validation", "val"), ("test", "test"))
+
+
+def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str) -> str:
+    """Return what the network is, how good, how it is loaded, and from which config it comes, as Markdown."""
+    summary, config = loaded.summary, loaded.config
+    metric = summary.get("metric", "accuracy")
+    rows = [
+        ("trained as", f"`{summary.get('command', 'unknown')}`"),
+        ("checkpoint", f"{which} (step {summary.get('best/step', '?')})" if which == "best" else which),
+        *((f"{split} {metric}", in_short(summary.get(f"{key}/{metric}"))) for split, key in SPLITS),
+        ("parameters of this network", f"{sum(p.numel() for p in plain.parameters()):,}"),
+        ("trainable parameters while training", f"{summary.get('params/trainable', 0):,}"),
+        ("of these parameters generated", f"{summary.get('params/generated', 0):,}"),
+        ("seed", config.seed),
+        ("precision", summary.get("precision")),
+        ("torch", summary.get("torch")),
+        ("hyperrun commit", summary.get("git")),
+    ]
+    facts = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
+    yaml = OmegaConf.to_yaml(OmegaConf.create(to_dict(config))).strip()
+    return f"""# {config.model} on {config.data.name}
+
+| | |
+| :- | :- |
+{facts}
+
+## Input and output
+
+{describe_data(loaded)}
+
+## Loading it
+
+{loading(plain, loaded, folder)}
+
+## Config
+
+```yaml
+{yaml}
+```
+"""
+
+
+def in_short(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
+
+
+def describe_data(loaded: LoadedRun) -> str:
+    inputs = inputs_of(loaded.config.data)
+    if isinstance(inputs, int):
+        return f"Token ids, int64 [batch, time], of a vocabulary of {inputs}; logits [batch, time, {inputs}]."
+    channels, size, classes = inputs
+    said = f"Images, float32 [batch, {channels}, {size}, {size}]; logits [batch, {classes}]."
+    mean, std = loaded.summary.get("data/mean"), loaded.summary.get("data/std")
+    if mean and std:
+        said += f"\nPixels in [0, 1], less the channels' mean {mean}, over their deviation {std}."
+    else:
+        said += "\nPixels in [0, 1], normalized by mean and deviation of each channel over the training images."
+    return said
+
+
+def loading(plain: nn.Module, loaded: LoadedRun, folder: Path) -> str:
+    """Return how each file in the folder is read."""
+    found = []
+    if (folder / "model.safetensors").exists():
+        target = loaded.config.target
+        if isinstance(target, TorchvisionTarget):
+            made = f"import torchvision\nfrom torch import nn\n\n{torchvision_code(plain, loaded, target)}"
+        else:
+            made = "from hyperrun import load_run, materialize\n\nmodel = materialize(load_run(RUN).model)"
+        read = 'model.load_state_dict(load_file("model.safetensors"))\nmodel.eval()'
+        found.append(f"from safetensors.torch import load_file\n{made}\n{read}")
+    if (folder / "model.onnx").exists():
+        run = '(logits,) = session.run(None, {"images": images})'
+        found.append(f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n{run}')
+    if (folder / "model.pt2").exists():
+        found.append('import torch\n\nmodel = torch.export.load("model.pt2").module()')
+    return "\n\n".join(f"```python\n{code}\n```" for code in found)
+
+
+def torchvision_code(plain: nn.Module, loaded: LoadedRun, target: TorchvisionTarget) -> str:
+    """Return lines that make the network with torchvision alone: its model, and the layers that were changed for data
+    of other channels or small images."""
+    import torchvision
+
+    from hyperrun.targets.torchvision_models import builder_options
+
+    _, size, classes = inputs_of(loaded.config.data)  # pyright: ignore[reportGeneralTypeIssues]
+    options = builder_options(target.name, classes, size)
+    theirs = dict(torchvision.models.get_model(target.name, **options).named_modules())
+    arguments = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    lines = [f"model = torchvision.models.{target.name}({arguments})"]
+    for name, module in plain.named_modules():
+        if not any(module.children()) and repr(module) != repr(theirs.get(name)):
+            lines.append(f'model.set_submodule("{name}", nn.{module!r})')
+    return "\n".join(lines)
