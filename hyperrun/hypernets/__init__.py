@@ -29,18 +29,30 @@ from hyperrun.hypernets.apply import (
     select_parameters,
 )
 from hyperrun.hypernets.chunked import ChunkedHypernet
+from hyperrun.hypernets.conditional import (
+    ConditionalHypernet,
+    ConditionalModel,
+    apply_generated_weights,
+    build_weight_generator,
+)
 from hyperrun.hypernets.dynamic import DynamicModel, make_dynamic
 from hyperrun.hypernets.mlp import MLPHypernet
 from hyperrun.hypernets.static import StaticHypernet
+from hyperrun.hypernets.weight_generator import ParameterGenerator
 
 __all__ = [
     "HYPERNETS",
     "ChunkedHypernet",
+    "ConditionalHypernet",
+    "ConditionalModel",
     "DynamicModel",
     "HyperModel",
     "MLPHypernet",
     "ParameterCounts",
+    "ParameterGenerator",
     "StaticHypernet",
+    "apply_generated_weights",
+    "build_weight_generator",
     "count_parameters",
     "hypernetize",
     "materialize",

@@ -18,7 +18,9 @@ from torch.func import functional_call
 from torch.nn.modules.conv import _ConvNd
 
 from hyperrun.errors import UserError, nearest
+from hyperrun.hypernets.conditional import ConditionalModel
 from hyperrun.hypernets.dynamic import DynamicModel
+from hyperrun.hypernets.slots import empty_slots, in_all_slots, set_slot
 
 Choice = str | Callable[[str, nn.Parameter], bool]
 """Which parameters to generate: conv, linear, all, or what a function of name and parameter says."""
@@ -115,11 +117,8 @@ class HyperModel(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.generated_count = sum(target.get_parameter(name).numel() for name in self.names)
-        self.tied = {name: tied_slots(target, name) for name in self.names}
-        """Name -> the other places in the target where the same parameter stands."""
-        for name in self.names:
-            for slot in (name, *self.tied[name]):
-                set_slot(target, slot, None)
+        self.shapes = {name: target.get_parameter(name).shape for name in self.names}
+        self.tied = empty_slots(target, self.names)
         self.free_count = sum(p.numel() for p in target.parameters())
         self.target = target
         self.hypernet = hypernet
@@ -137,8 +136,7 @@ class HyperModel(nn.Module):
 
     def call_with(self, weights: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         """Run the target with these weights (from `weights()`, so that a penalty on them is computed on the same)."""
-        tied = {slot: weights[name] for name, slots in self.tied.items() for slot in slots}
-        return functional_call(self.target, weights | tied, args, kwargs)
+        return functional_call(self.target, in_all_slots(weights, self.tied), args, kwargs)
 
     @torch.compiler.disable
     def _kept_weights(self) -> dict[str, Tensor]:
@@ -154,57 +152,44 @@ class HyperModel(nn.Module):
         return super().train(mode)
 
 
-def tied_slots(target: nn.Module, name: str) -> list[str]:
-    """Return the other names under which the target holds the same parameter."""
-    parameter = target.get_parameter(name)
-    names = [other for other, p in target.named_parameters(remove_duplicate=False) if p is parameter and other != name]
-    owners = {name.rpartition(".")[0]}
-    slots = []
-    for other in names:  # a module under two names holds the parameter once
-        owner, _, leaf = other.rpartition(".")
-        known = any(target.get_submodule(owner) is target.get_submodule(o) for o in owners)
-        if not known or leaf != name.rpartition(".")[2]:
-            slots.append(other)
-            owners.add(owner)
-    return slots
-
-
-def set_slot(target: nn.Module, name: str, value: nn.Parameter | None) -> None:
-    """Put a parameter, or None in its place, where the target has one of this name."""
-    owner, _, leaf = name.rpartition(".")
-    target.get_submodule(owner).register_parameter(leaf, value)
-
-
 @torch.no_grad()
 def materialize(model: nn.Module, condition: Tensor | None = None) -> nn.Module:
-    """Return the plain target of a HyperModel with the generated weights written in, as a module of its own.
+    """Return the plain target of a model with the generated weights written in, as a module of its own.
 
     The result needs nothing of hyperrun's: the target's own class, its parameters ordinary nn.Parameters, in the mode
     (training, evaluation) and on the device of `model`. In eval mode under no_grad its outputs are bit for bit those of
-    `model`. A plain network is returned as a copy.
+    a HyperModel; of a ConditionalModel they are those for this condition. A plain network is returned as a copy.
 
-    condition: what a conditional hypernet makes the weights from; a static one has none.
+    condition: of a conditional hypernet, what it makes the weights from: one row, [conditioning_size].
 
     Raises:
-        UserError: a dynamic hypernet, whose weights are others at every step; or a condition too many.
+        UserError: a dynamic hypernet, whose weights are others at every step; a condition too many, or none where one
+            is needed.
     """
     if isinstance(model, DynamicModel):
         raise UserError("a dynamic hypernet changes the weights at every step: there is no plain network equal to it")
-    if condition is not None:
+    if isinstance(model, ConditionalModel):
+        if condition is None:
+            raise UserError("a conditional hypernet makes other weights for each condition: which one?")
+        weights = model.weights(condition)
+    elif condition is not None:
         raise UserError("this hypernet has no condition: its weights are the same for every input")
-    if not isinstance(model, HyperModel):
+    elif isinstance(model, HyperModel):
+        weights = model.hypernet()
+    else:
         return copy.deepcopy(model)
     plain = copy.deepcopy(model.target)
-    for name, weight in model.hypernet().items():
-        parameter = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    for name, weight in weights.items():
+        shaped = weight.detach().reshape(model.shapes[name]).clone(memory_format=torch.contiguous_format)
+        parameter = nn.Parameter(shaped)
         for slot in (name, *model.tied[name]):
             set_slot(plain, slot, parameter)
     return plain
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count the parameters of a HyperModel, of a DynamicModel, or of a plain network (all free)."""
+    """Count the parameters of a model with a hypernet of any kind, or of a plain network (all free)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if not isinstance(model, HyperModel | DynamicModel):
+    if not isinstance(model, HyperModel | DynamicModel | ConditionalModel):
         return ParameterCounts(trainable, generated=0, free=trainable)
     return ParameterCounts(trainable, model.generated_count, model.free_count)

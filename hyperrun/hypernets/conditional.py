@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map
 
 from hyperrun.errors import UserError, choose
+from hyperrun.hypernets.slots import empty_slots, in_all_slots
 from hyperrun.hypernets.weight_generator import WeightGenerator
 from hyperrun.targets.mlp import ACTIVATIONS
 
@@ -197,9 +198,7 @@ class ConditionalModel(nn.Module):
         super().__init__()
         self.shapes = {name: target.get_parameter(name).shape for name in names}
         self.generated_count = sum(map(math.prod, self.shapes.values()))
-        for name in self.shapes:
-            owner, _, leaf = name.rpartition(".")
-            target.get_submodule(owner).register_parameter(leaf, None)
+        self.tied = empty_slots(target, self.shapes)
         self.free_count = sum(p.numel() for p in target.parameters())
         self.target = target
         self.hypernet = hypernet
@@ -222,16 +221,17 @@ class ConditionalModel(nn.Module):
         sets = self._sets(weights)
         if sets == 1:
             shared = {name: w.reshape(self.shapes[name]) for name, w in weights.items()}
-            return functional_call(self.target, shared, inputs)
+            return functional_call(self.target, in_all_slots(shared, self.tied), inputs)
         if any(len(value) != sets for value in inputs):
             raise ValueError(f"{sets} sets of weights for {len(inputs[0])} examples")
         if sets == 0:  # vmap over convolutions refuses it; there is no example whose weights would matter
-            return functional_call(self.target, {name: w.sum(0) for name, w in weights.items()}, inputs)
+            none = in_all_slots({name: w.sum(0) for name, w in weights.items()}, self.tied)
+            return functional_call(self.target, none, inputs)
         self._check_norms()
         dtype = next(iter(weights.values())).dtype
         inputs = tuple(value.to(dtype) if value.is_floating_point() else value for value in inputs)
         with torch.autocast(inputs[0].device.type, enabled=False):
-            return vmap(self._one_example, randomness="different")(dict(weights), *inputs)
+            return vmap(self._one_example, randomness="different")(in_all_slots(weights, self.tied), *inputs)
 
     def _one_example(self, weights: dict[str, Tensor], *inputs: Tensor) -> Any:
         outputs = functional_call(self.target, weights, tuple(value.unsqueeze(0) for value in inputs))

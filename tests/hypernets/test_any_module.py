@@ -13,7 +13,15 @@ import torchvision
 from torch import Tensor, nn
 
 from hyperrun.errors import UserError
-from hyperrun.hypernets import HyperModel, count_parameters, hypernetize, materialize, select_parameters
+from hyperrun.hypernets import (
+    ConditionalModel,
+    HyperModel,
+    ParameterGenerator,
+    count_parameters,
+    hypernetize,
+    materialize,
+    select_parameters,
+)
 from hyperrun.targets.cnn import CNN
 
 MODELS = [
@@ -206,3 +214,26 @@ def test_weights_that_were_copied_in_train_nothing_and_ours_do() -> None:
     assert all(p.grad is None for p in model.hypernet.parameters())
     model(x).sum().backward()
     assert all(p.grad is not None for p in model.hypernet.parameters())
+
+
+# ---------------------------------------------------------------- conditional
+
+
+@pytest.mark.filterwarnings("ignore:.*more than it has")
+def test_a_conditional_model_materializes_for_each_condition() -> None:
+    torch.manual_seed(0)
+    target, ids, conditions = Tied(), torch.arange(12).view(2, 6), torch.randn(2, 3)
+    count = sum(p.numel() for p in target.parameters())
+    names = select_parameters(target, "all", ["embed.weight", "middle.weight"])
+    reference = {name: target.get_parameter(name).detach() for name in names}
+    model = ConditionalModel(target, ParameterGenerator(reference, 3, hidden_sizes=(8,)), names).eval()
+    counts = count_parameters(model)
+    assert counts.target == count and counts.generated == 72 + 36
+    with torch.no_grad():
+        outputs = model(ids, conditions)
+        for row, condition, expected in zip(ids, conditions, outputs, strict=True):
+            plain = materialize(model, condition)
+            assert isinstance(plain, Tied) and plain.out.weight is plain.embed.weight
+            torch.testing.assert_close(plain(row), expected)
+    with pytest.raises(UserError, match="which one"):
+        materialize(model)
