@@ -197,8 +197,14 @@ def test_a_condition_where_there_is_none_is_refused() -> None:
 
 def test_the_readmes_example_runs() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
-    (code,) = (c for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "hypernetize" in c)
-    exec(code, {})
+    examples = [
+        c
+        for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        if "from hyperrun.hypernets" in c or "hypernetize" in c
+    ]
+    assert len(examples) == 2
+    for code in examples:
+        exec(code, {})
 
 
 def test_weights_that_were_copied_in_train_nothing_and_ours_do() -> None:
