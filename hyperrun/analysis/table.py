@@ -290,5 +290,6 @@ def as_csv(comparisons: list[Comparison]) -> str:
     writer.writeheader()
     for row in rows:
         joined = {"seeds": " ".join(map(str, row["seeds"])), "runs": ";".join(row["runs"])}
-        writer.writerow(row | joined)
+        cells = row | joined
+        writer.writerow({key: printable(value) if isinstance(value, str) else value for key, value in cells.items()})
     return text.getvalue()

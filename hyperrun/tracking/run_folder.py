@@ -25,7 +25,7 @@ def write_beside(path: Path, content: str | bytes) -> None:
     """Write a whole file under its final name, or nothing at all. Text becomes UTF-8."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -93,6 +93,12 @@ def test_markdown(mixed: Runs, comparisons: list[Comparison]) -> None:
     assert any(line.endswith("| failed | 40 | the loss is not finite |") for line in lines)
 
 
+def test_csv_of_names_that_are_no_text_can_be_written(tmp_path: Path) -> None:
+    made_up_run(tmp_path, "model=cnn", model="lone \ud800 surrogate")
+    text = as_csv(compare(read_runs([tmp_path])))
+    assert "lone \ufffd surrogate" in text and text.encode()
+
+
 def test_csv_holds_unrounded_figures(comparisons: list[Comparison]) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(comparisons))))
     assert len(rows) == 9 and len({tuple(row) for row in rows}) == 1

@@ -39,7 +39,12 @@ def assert_nothing_made(cwd: Path) -> None:
 # ---------------------------------------------------------------- the table
 
 VERBS = [
-    ("trian", "unknown verb 'trian'", "did you mean 'train'?", "allowed: train, eval, compare, sample, ls, data, env"),
+    (
+        "trian",
+        "unknown verb 'trian'",
+        "did you mean 'train'?",
+        "allowed: train, eval, compare, export, sample, ls",
+    ),
     ("evaluate", "unknown verb 'evaluate'", "allowed: "),
     ("model=cnn", "unknown verb 'model=cnn'", "allowed: "),
 ]
@@ -47,7 +52,12 @@ GROUPS = [
     ("train modle=cnn", "unknown key 'modle'", "did you mean 'model'?"),
     ("train model=hyperesnet", "model has no choice 'hyperesnet'", "did you mean 'hyperresnet'?", "cnn, hypercnn, "),
     ("train target=wideresnet", "target has no choice", "did you mean 'wide_resnet'?", "torchvision"),
-    ("train hypernet=statik", "hypernet has no choice", "did you mean 'static'?", "allowed: dynamic, none, static"),
+    (
+        "train hypernet=statik",
+        "hypernet has no choice",
+        "did you mean 'static'?",
+        "chunked, dynamic, mlp, none, static",
+    ),
     ("train data=cifr10", "data has no choice 'cifr10'", "did you mean 'cifar10'?", "digits"),
     ("train optim=adamm", "did you mean 'adam'?", "allowed: adam, adamw, muon, sgd"),
     ("train schedule=cosin", "did you mean 'cosine'?", "multi_step"),
@@ -138,7 +148,7 @@ IMPOSSIBLE = [
     ("train model=cnn hypernet.z_dim=3", "hypernet.z_dim", "hypernet has: kind"),
     ("train target.depth=10", "target.depth", "target has: kind, channels, kernel_size"),
     ("train hypernet.generate=linear", "leaves nothing to generate", "hypernet.include"),
-    ("train hypernet.include=[conv9.weight]", "no convolution or linear weight matches 'conv9.weight'", "conv2.weight"),
+    ("train hypernet.include=[conv9.weight]", "no weight matches 'conv9.weight'", "conv2.weight"),
     ("train data.val_size=1437", "leaves nothing to train on", "1437"),
     ("train data.image_size=16", "8 pixels"),
     ("train data.kind=sound", "unknown data.kind 'sound'", "images"),

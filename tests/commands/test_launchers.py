@@ -269,7 +269,7 @@ def test_slurm_jobs_outlive_the_line(start: Start, tmp_path: Path, slurm: dict[s
     wait_until(running, lambda: trained(tmp_path, (0,), "metrics.jsonl"))
     running.send(signal.SIGINT)
     assert running.wait(PATIENCE) == 130
-    assert "hyperrun: jobs in Slurm's queue go on" in running.err and "Traceback" not in running.err
+    assert "hyperrun: the jobs go on in Slurm's queue" in running.err and "Traceback" not in running.err
     running.until(lambda: cluster.state() == "", PATIENCE)
     assert statuses(tmp_path) == {0: "finished"}
 
