@@ -38,7 +38,6 @@ class Sweep:
     jobs: dict[int, list[str]] = field(default_factory=dict)
     """Number of a job -> its overrides."""
     ends: list[JobEnd] = field(default_factory=list)
-    pid: int = field(default_factory=os.getpid)
 
     def name_of(self, number: int) -> str:
         """Return what sets a job apart from the others: the overrides that not all of them have."""
@@ -134,7 +133,7 @@ class Recorder:
         for job in returned:
             end = job.return_value
             if isinstance(end, JobEnd):
-                if end.pid != self.sweep.pid:  # those of this process have been added
+                if not any(end is known for known in self.sweep.ends):  # those of this process have been added
                     self.sweep.add(end)
                 job.return_value = end.value
         marker.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,7 +44,7 @@ class JobEnd:
     trace: str | None = None
     """The traceback, where no train.log holds it."""
     signal: int = 0
-    pid: int = field(default_factory=os.getpid)
+    """What asked it to stop."""
 
 
 class FirstFailure(BaseException):
