@@ -17,6 +17,7 @@ from hyperrun.config import TorchvisionTarget, to_dict
 from hyperrun.data import inputs_of
 from hyperrun.errors import UserError
 from hyperrun.hypernets import materialize
+from hyperrun.tracking.run_folder import write_beside
 from hyperrun.trained import LoadedRun, load_run
 
 
@@ -60,7 +61,7 @@ def export(run: str, format: str = "safetensors", out: Path | None = None, which
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
-    card.write_text(model_card(plain, loaded, folder, which), encoding="utf-8")
+    write_beside(card, model_card(plain, loaded, folder, which))
     return [file, card]
 
 

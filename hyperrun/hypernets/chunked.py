@@ -17,10 +17,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import centre_and_std, rms
-
-RESIDUAL = 0.1
-"""With theta_0: how large the generated part is at the start, beside what the parameter has on its own."""
+from hyperrun.hypernets.scale import RESIDUAL, centre_and_std, draw_for_relu, relu_layers, rms
 
 
 class ChunkedHypernet(nn.Module):
@@ -56,10 +53,7 @@ class ChunkedHypernet(nn.Module):
         self.layer = nn.Parameter(torch.randn(len(self.shapes), z_dim))
         self.chunk = nn.Parameter(torch.randn(max(self.chunks), z_dim))
         widths = [2 * z_dim, *hidden]
-        layers: list[nn.Module] = []
-        for i, o in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(i, o), nn.ReLU()]
-        self.mlp = nn.Sequential(*layers, nn.Linear(widths[-1], chunk_size))
+        self.mlp = nn.Sequential(*relu_layers(widths), nn.Linear(widths[-1], chunk_size))
         self.theta_0 = nn.Parameter(torch.cat([v.detach().flatten() for v in reference.values()])) if residual else None
         self.register_buffer("row_scale", torch.ones(sum(self.chunks), 1))
         self.register_buffer("centre", torch.zeros(sum(self.chunks), 1))
@@ -90,10 +84,7 @@ class ChunkedHypernet(nn.Module):
     @torch.no_grad()
     def initialize(self, reference: Mapping[str, Tensor], init: str) -> None:
         """Draw the MLP for outputs of variance 1, then set each layer's constant so that it starts with its own std."""
-        for module in self.mlp:
-            if isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        draw_for_relu(self.mlp)
         start = 0
         rows = self.rows()
         for value, count in zip(reference.values(), self.chunks, strict=True):

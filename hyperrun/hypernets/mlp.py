@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.chunked import RESIDUAL
-from hyperrun.hypernets.scale import centre_and_std
+from hyperrun.hypernets.scale import RESIDUAL, centre_and_std, draw_for_relu, relu_layers
 
 
 class MLPHypernet(nn.Module):
@@ -36,10 +35,7 @@ class MLPHypernet(nn.Module):
         self.shapes = {name: value.shape for name, value in reference.items()}
         self.z = nn.Parameter(torch.randn(z_dim))
         widths = [z_dim, *hidden]
-        layers: list[nn.Module] = []
-        for i, o in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(i, o), nn.ReLU()]
-        self.body = nn.Sequential(*layers)
+        self.body = nn.Sequential(*relu_layers(widths))
         self.heads = nn.Linear(widths[-1], sum(shape.numel() for shape in self.shapes.values()))
         if not self.z.is_meta:
             self.initialize(reference, init, residual)
@@ -53,10 +49,7 @@ class MLPHypernet(nn.Module):
     @torch.no_grad()
     def initialize(self, reference: Mapping[str, Tensor], init: str, residual: bool) -> None:
         """Draw each head so that what it makes has its parameter's std: hyperfan, with the hidden layer's true norm."""
-        for module in self.body:
-            if isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+        draw_for_relu(self.body)
         norm = self.body(self.z).norm().item()
         start = 0
         for value in reference.values():

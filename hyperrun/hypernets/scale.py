@@ -1,10 +1,15 @@
-"""How large generated weights are at the start, whatever generates them."""
+"""How large generated weights are at the start, whatever generates them; and the MLPs that generate them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
-from torch import Tensor
+from torch import Tensor, nn
+
+RESIDUAL = 0.1
+"""With theta_0: how large the generated part is at the start, beside what the parameter has on its own."""
 
 
 def rms(values: Tensor) -> float:
@@ -37,3 +42,19 @@ def centre_and_std(value: Tensor, init: str) -> tuple[float, float]:
         return 0.0, initial_std(value, init)
     centre = value.detach().double().mean().item()
     return centre, rms(value - centre) or 0.01
+
+
+def relu_layers(widths: Sequence[int]) -> list[nn.Module]:
+    """Return linear layers of these widths, with a ReLU after each."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return layers
+
+
+def draw_for_relu(layers: nn.Sequential) -> None:
+    """Draw linear layers such that numbers keep their mean square through the ReLUs between them; biases are zero."""
+    for module in layers:
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.errors import choose
+from hyperrun.hypernets.scale import RESIDUAL
 from hyperrun.targets.mlp import ACTIVATIONS, MLP
 
 INITS = ("hyperfan_in", "hyperfan_out")
-RESIDUAL_STD = 0.1
-"""Standard deviation of h(e) at the start of the residual form, as a part of hyperfan's: theta_0 has the full one."""
 
 
 class WeightGenerator(nn.Module):
@@ -149,7 +148,7 @@ class ParameterGenerator(nn.Module):
     reference: name -> the target's own initial value of each parameter to generate. Weights start with hyperfan's
         variance; vectors that are no bias of such a weight (scales of norm layers) with the value itself.
     residual: theta = theta_0 + h(e), with theta_0 learned (it is the last layer's bias) and starting at the reference,
-        so that the target starts as its own initialization has it; h(e) starts at RESIDUAL_STD of hyperfan's.
+        so that the target starts as its own initialization has it; h(e) starts at RESIDUAL of hyperfan's.
 
     Input float [batch, conditioning_size] or [conditioning_size]; output {name: [batch, *shape] or shape}, float32
     also under autocast. Other arguments and errors as in WeightGenerator.
@@ -180,7 +179,7 @@ class ParameterGenerator(nn.Module):
             conditioning_variance,
             encode,
             start={name: value for name, value in reference.items() if residual or name not in with_fan},
-            scale=RESIDUAL_STD if residual else 1.0,
+            scale=RESIDUAL if residual else 1.0,
         )
 
     def forward(self, conditioning: Tensor) -> dict[str, Tensor]:
