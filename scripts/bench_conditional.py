@@ -30,6 +30,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from _timing import in_turn
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -43,27 +44,6 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CONDITIONING = 16
 HIGHEST = 3.0
 clock = time.perf_counter
-
-
-def in_turn(variants: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Return name -> seconds of each round."""
-    for run in variants.values():
-        for _ in range(3):
-            run()
-    names, times = list(variants), {name: [] for name in variants}
-    for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
-            wait()
-            start = clock()
-            variants[name]()
-            wait()
-            times[name].append(clock() - start)
-    return times
-
-
-def wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
 
 
 Weights = dict[str, Tensor]
@@ -160,7 +140,7 @@ def main() -> int:
                 "per example": measure(hypernet, apply, x, conditioning, loop=False),
                 "loop": measure(hypernet, apply, x, conditioning, loop=True),
             }
-            times = in_turn(variants, args.rounds)
+            times = in_turn(variants, args.rounds, clock)
             row: dict[str, Any] = {"what": f"{target}: {what}"}
             for name, spent in times.items():
                 row[f"{name} ms"] = statistics.median(spent) * 1e3

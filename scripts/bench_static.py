@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _timing import in_turn, wait
 from rich.console import Console as RichConsole
 from rich.table import Table
 from torch import nn
@@ -73,27 +74,6 @@ def training_step(model: nn.Module, batch: int, precision: Precision) -> Callabl
     return step
 
 
-def in_turn(variants: dict[str, Callable[[], None]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
-    """Return name -> seconds of each round."""
-    for run in variants.values():
-        for _ in range(warm_up):
-            run()
-    names, times = list(variants), {name: [] for name in variants}
-    for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
-            wait()
-            start = clock()
-            variants[name]()
-            wait()
-            times[name].append(clock() - start)
-    return times
-
-
-def wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
     return statistics.median(a / b for a, b in zip(times[name], times[base], strict=True))
 
@@ -104,7 +84,9 @@ def bench_step(rounds: int) -> list[dict]:
         for batch in (128, 16):
             precision = Precision("float32", "", DEVICE.type)
             n = rounds if batch == 128 else 3 * rounds
-            times = in_turn({k: training_step(model_of(k, width), batch, precision) for k in ("direct", "hyper")}, n)
+            times = in_turn(
+                {k: training_step(model_of(k, width), batch, precision) for k in ("direct", "hyper")}, n, clock
+            )
             rows.append(
                 {
                     "what": f"training step, 40-{width}, batch {batch}, float32",
@@ -130,7 +112,7 @@ def bench_inference(rounds: int) -> list[dict]:
 
         return run
 
-    times = in_turn({k: forward(model_of(k)) for k in ("direct", "hyper")}, 2 * rounds)
+    times = in_turn({k: forward(model_of(k)) for k in ("direct", "hyper")}, 2 * rounds, clock)
     return [
         {
             "what": "inference, 40-2, batch 128, float32",
@@ -218,7 +200,7 @@ def bench_precision(rounds: int) -> list[dict]:
     for kind in ("direct", "hyper"):
         model = model_of(kind)
         formats = (Precision("float32", "", DEVICE.type), chosen)
-        times = in_turn({p.name: training_step(model, 128, p) for p in formats}, rounds)
+        times = in_turn({p.name: training_step(model, 128, p) for p in formats}, rounds, clock)
         rows.append(
             {
                 "what": f"{kind} training step, 40-2, batch 128: float32 against {chosen.name}",
