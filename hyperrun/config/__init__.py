@@ -1,0 +1,89 @@
+"""The one place where a config becomes typed and checked.
+
+YAML under conf/ holds the values; the dataclasses here hold the types, the meaning of every key (the text under the
+field) and the checks: targets.py, hypernets.py, data.py, training.py, and run.py, whose Config holds all of them.
+`from_omegaconf` (typed.py) turns what Hydra composed, or a saved config.yaml, into a `Config`.
+
+Fields carry no defaults, so that a value is written down once, in YAML. A field added after 0.1 gets a default here,
+so that older run folders still load.
+"""
+
+from hyperrun.config.checks import check_finite, check_positive
+from hyperrun.config.data import DataConfig, ImageData, TextData
+from hyperrun.config.hypernets import (
+    ChunkedHypernet,
+    DynamicHypernet,
+    HypernetConfig,
+    MLPHypernet,
+    NoHypernet,
+    SelectingHypernet,
+    StaticHypernet,
+)
+from hyperrun.config.run import Config, PaperConfig, TrackingConfig, WandbConfig
+from hyperrun.config.targets import CNNTarget, RecurrentTarget, TargetConfig, TorchvisionTarget, WideResNetTarget
+from hyperrun.config.training import (
+    AdamConfig,
+    ConstantSchedule,
+    CosineSchedule,
+    MultiStepSchedule,
+    MuonConfig,
+    OneCycleSchedule,
+    OptimConfig,
+    ScheduleConfig,
+    SGDConfig,
+    TrainerConfig,
+)
+from hyperrun.config.typed import (
+    NOT_IN_HASH,
+    SCHEMAS,
+    from_omegaconf,
+    one_line,
+    register_choice,
+    run_hash,
+    to_dict,
+    typed_choice,
+    what_is_computed,
+)
+
+__all__ = [
+    "AdamConfig",
+    "CNNTarget",
+    "ChunkedHypernet",
+    "Config",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "DataConfig",
+    "DynamicHypernet",
+    "HypernetConfig",
+    "ImageData",
+    "MLPHypernet",
+    "MultiStepSchedule",
+    "MuonConfig",
+    "NOT_IN_HASH",
+    "NoHypernet",
+    "OneCycleSchedule",
+    "OptimConfig",
+    "PaperConfig",
+    "RecurrentTarget",
+    "SCHEMAS",
+    "SGDConfig",
+    "ScheduleConfig",
+    "SelectingHypernet",
+    "StaticHypernet",
+    "TargetConfig",
+    "TextData",
+    "TorchvisionTarget",
+    "TrackingConfig",
+    "TrainerConfig",
+    "WandbConfig",
+    "WideResNetTarget",
+    "check_finite",
+    "check_positive",
+    "from_omegaconf",
+    "one_line",
+    "register_choice",
+    "run_hash",
+    "to_dict",
+    "typed_choice",
+    "what_is_computed",
+]

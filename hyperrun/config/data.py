@@ -1,0 +1,96 @@
+"""What is learned from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hyperrun.config.checks import check_positive
+from hyperrun.errors import choose
+
+
+@dataclass
+class DataConfig:
+    kind: str
+    """What sort of data it is: images or text; the task follows from it."""
+    name: str
+    """Which data set: a name in hyperrun.data.DATASETS (images) or TEXT_DATASETS (text)."""
+    root: str | None
+    """Folder that holds the data set's files; null means $HYPERRUN_DATA, else the per-user cache."""
+    verify: bool
+    """Refuse files whose checksum differs from the published one. false is recorded in summary.json."""
+    epochs: int
+    """Training length when neither trainer.epochs nor trainer.max_steps is given."""
+
+    def __post_init__(self) -> None:
+        check_positive("epochs", self.epochs)
+
+
+@dataclass
+class ImageData(DataConfig):
+    """A set of labelled images of one size, held as uint8."""
+
+    val_size: int
+    """Training examples set aside for validation (model selection, early stop)."""
+    split_seed: int
+    """Seed of that draw: the same for every run, so that seeds are compared on the same split."""
+    image_size: int | None
+    """Side in pixels to which an image folder's pictures are scaled and cropped; null where the set fixes it."""
+    crop_padding: int
+    """Zeros added on each side before a random crop of the original size; 0 turns cropping off."""
+    flip: bool
+    """Random horizontal flips."""
+    cutout: int
+    """Side in pixels of a square set to the mean colour at a random place; 0 turns it off."""
+    loader: str
+    """device: the whole set on the device; dataloader: worker processes; auto: device when it fits."""
+    workers: int
+    """Worker processes of the dataloader path."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("val_size", self.val_size)
+        choose("data.loader", self.loader, ["auto", "device", "dataloader"])
+        for name in ("crop_padding", "cutout", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+
+
+@dataclass
+class TextData(DataConfig):
+    """A text as one long row of symbols, read in order by streams that carry their state from chunk to chunk."""
+
+    path: str | None
+    """The file that data=text reads; null for every other set."""
+    unit: str
+    """What a symbol is: char, word (parted by white space; the end of a line is <eos>) or byte."""
+    encoding: str
+    """How the file's bytes stand for characters (utf-8, latin-1, ...); for byte, how a prompt becomes bytes."""
+    val_fraction: float | None
+    """Part of the text kept for validation, after the training part; null where the set brings its own split."""
+    test_fraction: float | None
+    """Part of the text kept for the test, at its end; null where the set brings its own split."""
+    sequence_length: int
+    """Steps of truncated back-propagation: symbols in one chunk of a stream."""
+    eval_streams: int
+    """Equal pieces into which an evaluation cuts a split, so that they can be read side by side; 1 reads it in one
+    go. Belongs to the figure: it does not depend on trainer.eval_batch_size, which says how many are read at a time."""
+    eval_burn_in: int
+    """Symbols before each piece that are read to warm the state up and are not scored there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("data.unit", self.unit, ["char", "word", "byte"])
+        try:
+            "".encode(self.encoding)  # knows only encodings of text, unlike codecs.lookup
+        except LookupError:
+            raise ValueError(f"encoding '{self.encoding}' is none that Python knows (utf-8, latin-1, ...)") from None
+        for name in ("sequence_length", "eval_streams"):
+            check_positive(name, getattr(self, name))
+        if self.eval_burn_in < 0:
+            raise ValueError(f"eval_burn_in must not be negative, not {self.eval_burn_in}")
+        parts = [part for part in (self.val_fraction, self.test_fraction) if part is not None]
+        if len(parts) == 1 or any(part <= 0 for part in parts) or sum(parts) >= 1:
+            raise ValueError(
+                "val_fraction and test_fraction must be positive with a sum below 1, or both null where the set brings "
+                f"its own split, not {self.val_fraction} and {self.test_fraction}"
+            )
