@@ -11,6 +11,7 @@ so that older run folders still load.
 from hyperrun.config.checks import check_finite, check_positive
 from hyperrun.config.data import DataConfig, ImageData, TextData
 from hyperrun.config.hypernets import (
+    GENERATE,
     ChunkedHypernet,
     DynamicHypernet,
     HypernetConfig,
@@ -46,6 +47,7 @@ from hyperrun.config.typed import (
 )
 
 __all__ = [
+    "GENERATE",
     "AdamConfig",
     "CNNTarget",
     "ChunkedHypernet",

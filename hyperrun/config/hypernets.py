@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hyperrun.config.checks import check_positive, check_probability, check_widths
 from hyperrun.errors import choose
 
+GENERATE = ["conv", "linear", "all", "everything"]
 HYPERNET_INITS = ["variance_matched", "hyperfan", "hyperfan_out"]
 
 
@@ -26,14 +27,15 @@ class SelectingHypernet(HypernetConfig):
     """A hypernet for any target, with the choice of what is generated."""
 
     generate: str
-    """Which kinds of weights are generated: conv, linear or all; the first and last layer stay free."""
+    """Which weights are generated: conv, linear or all (both), of which the first and last layer stay free;
+    or everything: all parameters, with biases and norm scales."""
     include: list[str]
     """Name patterns (conv2.weight, groups.0): if any are given, the matching weights are generated, and no others."""
     exclude: list[str]
     """Name patterns of parameters that stay free, also among those that `include` matches."""
 
     def __post_init__(self) -> None:
-        choose("hypernet.generate", self.generate, ["conv", "linear", "all"])
+        choose("hypernet.generate", self.generate, GENERATE)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from hyperrun.hypernets.dynamic import DynamicModel
 from hyperrun.hypernets.slots import empty_slots, in_all_slots, set_slot
 
 Choice = str | Callable[[str, nn.Parameter], bool]
-"""Which parameters to generate: conv, linear, all, or what a function of name and parameter says."""
+"""Which parameters to generate: conv, linear, all, everything, or what a function of name and parameter says."""
 
 
 def select_parameters(
@@ -32,8 +32,8 @@ def select_parameters(
     """Return the names of the parameters to generate, in the target's order; of tied ones the first name.
 
     generate: "conv" (kernels of ungrouped convolutions), "linear" (matrices of linear layers) or "all" (both). The
-        first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale. Or a
-        function of name and parameter, which may choose any.
+        first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale.
+        "everything": all parameters, these too. Or a function of name and parameter, which may choose any.
     include: shell-style name patterns. If any are given, the matching weights (parameters of two dimensions or more)
         are generated, whatever their kind or place, but for those that `exclude` matches.
     exclude: name patterns of parameters that stay free.
@@ -49,6 +49,8 @@ def select_parameters(
             if not any(_matches(name, pattern) for name in weights):
                 raise UserError(f"hypernet.include: no weight matches '{pattern}'{nearest(pattern, weights)}")
         chosen = [n for n in weights if any(_matches(n, p) for p in include)]
+    elif generate == "everything":
+        chosen = list(parameters)
     elif callable(generate):
         chosen = [name for name, p in parameters.items() if generate(name, p)]
     else:

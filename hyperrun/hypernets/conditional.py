@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map
 
 from hyperrun.errors import UserError, choose
+from hyperrun.hypernets.scale import hyperfan_stds
 from hyperrun.hypernets.slots import empty_slots, in_all_slots
 from hyperrun.hypernets.weight_generator import WeightGenerator
 from hyperrun.targets.mlp import ACTIVATIONS
@@ -36,7 +37,7 @@ def build_weight_generator(
     target_layer_sizes: LayerSizes,
     hidden_sizes: Sequence[int] = (256, 256),
     activation: str = "relu",
-    init: str = "hyperfan_in",
+    init: str = "hyperfan",
     conditioning_variance: float = 1.0,
 ) -> WeightGenerator:
     """Return the MLP from conditioning to the vector that `split_weights` cuts: layer by layer, weight before bias.
@@ -52,7 +53,8 @@ def build_weight_generator(
     for i, (inputs, outputs) in enumerate(target_layer_sizes):
         shapes[f"{i}.weight"] = torch.Size([outputs, inputs])
         shapes[f"{i}.bias"] = torch.Size([outputs])
-    return WeightGenerator(shapes, conditioning_size, hidden_sizes, activation, activation, init, conditioning_variance)
+    stds = hyperfan_stds(shapes, init, activation)
+    return WeightGenerator(shapes, conditioning_size, hidden_sizes, activation, conditioning_variance, stds=stds)
 
 
 def split_weights(flat: Tensor, target_layer_sizes: LayerSizes) -> list[tuple[Tensor, Tensor]]:
@@ -126,7 +128,7 @@ class ConditionalHypernet(nn.Module):
     hidden_sizes: of the generator.
     input_size: inputs of the MLP, for those who want them checked; they are target_layer_sizes[0][0].
     activation: of the generator and of the MLP: relu, leaky_relu, elu, gelu, silu or tanh.
-    init: hyperfan_in or hyperfan_out, for conditioning whose numbers have the mean square `conditioning_variance`.
+    init: hyperfan or hyperfan_out, for conditioning whose numbers have the mean square `conditioning_variance`.
 
     Weights are generated in float32 also under autocast, and cast where they are used.
 
@@ -145,7 +147,7 @@ class ConditionalHypernet(nn.Module):
         hidden_sizes: Sequence[int] = (256, 256),
         input_size: int | None = None,
         activation: str = "relu",
-        init: str = "hyperfan_in",
+        init: str = "hyperfan",
         conditioning_variance: float = 1.0,
     ) -> None:
         super().__init__()

@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import RESIDUAL, centre_and_std, draw_for_relu, relu_layers
+from hyperrun.hypernets.scale import rms
+from hyperrun.hypernets.weight_generator import ParameterGenerator
 
 
 class MLPHypernet(nn.Module):
     """Generates parameters of any shapes, each by a linear head on the same hidden layer.
 
-    The heads are rows of one matrix, [all numbers, hidden[-1]]: with the biases, hidden[-1] + 1 trainable numbers for
-    every generated one. So it has more parameters than the target; ChunkedHypernet is the one that has fewer.
+    A ParameterGenerator on one learned embedding z. The heads are rows of one matrix, [all numbers, hidden[-1]]: with
+    the biases, hidden[-1] + 1 trainable numbers for every generated one. So it has more parameters than the target;
+    ChunkedHypernet is the one that has fewer.
 
     reference: name -> the target's own initial value of each parameter to generate.
     z_dim: size of the one embedding. hidden: widths of the hidden layers (ReLU), at least one.
-    init: see scale.initial_std. residual: as in ChunkedHypernet; theta_0 is then the heads' bias, so it costs nothing.
+    init: see scale.py. residual: as in ChunkedHypernet; theta_0 is then the heads' bias, so it costs nothing.
 
     Generation runs in float32 also under autocast; the operators that use the weights cast them.
     """
@@ -32,29 +34,20 @@ class MLPHypernet(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        self.shapes = {name: value.shape for name, value in reference.items()}
         self.z = nn.Parameter(torch.randn(z_dim))
-        widths = [z_dim, *hidden]
-        self.body = nn.Sequential(*relu_layers(widths))
-        self.heads = nn.Linear(widths[-1], sum(shape.numel() for shape in self.shapes.values()))
+        self.parameter_generator = ParameterGenerator(reference, z_dim, hidden, init=init, residual=residual)
         if not self.z.is_meta:
-            self.initialize(reference, init, residual)
+            self.match_hidden_scale()
 
     def forward(self) -> dict[str, Tensor]:
         """Return name -> generated parameter, float32."""
-        with torch.autocast(self.z.device.type, enabled=False):
-            parts = self.heads(self.body(self.z)).split([shape.numel() for shape in self.shapes.values()])
-            return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        return self.parameter_generator(self.z)
 
     @torch.no_grad()
-    def initialize(self, reference: Mapping[str, Tensor], init: str, residual: bool) -> None:
-        """Draw each head so that what it makes has its parameter's std: hyperfan, with the hidden layer's true norm."""
-        draw_for_relu(self.body)
-        norm = self.body(self.z).norm().item()
-        start = 0
-        for value in reference.values():
-            mine = slice(start, start + value.numel())
-            centre, std = centre_and_std(value, init)
-            nn.init.normal_(self.heads.weight[mine], std=(RESIDUAL * std if residual else std) / norm)
-            self.heads.bias[mine] = value.flatten() if residual else torch.tensor(centre)
-            start += value.numel()
+    def match_hidden_scale(self) -> None:
+        """Divide the heads by the hidden layer's true scale, not that expected of any z: here there is only one."""
+        *hidden, heads = self.parameter_generator.generator.mlp.layers
+        h = self.z
+        for layer in hidden:
+            h = layer(h).relu()
+        heads.weight /= rms(h)  # type: ignore[operator]  # expected: 1

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import initial_std, rms
+from hyperrun.hypernets.scale import centres_and_stds, rms
 
 
 class TileGenerator(nn.Module):
@@ -126,7 +126,7 @@ class StaticHypernet(nn.Module):
 
     reference: name -> the target's own initial value of each parameter to generate, [out, in, *spatial]. Its shape says
         what is made; its standard deviation is what init="variance_matched" starts with.
-    init: as in scale.initial_std, set through the embeddings, since the output layer is shared; or "ha2016", the
+    init: see scale.py, set through the embeddings, since the output layer is shared; or "ha2016", the
         constants of the author's notebook.
 
     Generation runs in float32 also under autocast; the operators that use the kernels cast them.
@@ -155,7 +155,7 @@ class StaticHypernet(nn.Module):
             if init == "ha2016":
                 generator.initialize_ha2016()
             else:
-                generator.initialize({name: initial_std(value, init) for name, value in values.items()})
+                generator.initialize({name: std for name, (_, std) in centres_and_stds(values, init).items()})
 
     def forward(self) -> dict[str, Tensor]:
         """Return name -> generated parameter, float32."""

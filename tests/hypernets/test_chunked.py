@@ -40,7 +40,7 @@ def test_chunks_equal_the_mlp_called_for_each_pair_of_embeddings() -> None:
     for layer, (name, value) in enumerate(values.items()):
         chunks = []
         for k in range(math.ceil(value.numel() / 10)):
-            out = hypernet.mlp(torch.cat([hypernet.layer[layer], hypernet.chunk[k]]))
+            out = hypernet.mlp(torch.cat([hypernet.layer_embedding[layer], hypernet.chunk_embedding[k]]))
             chunks.append(out * hypernet.row_scale[row] + hypernet.centre[row])
             row += 1
         torch.testing.assert_close(made[name].flatten(), torch.cat(chunks)[: value.numel()])
@@ -48,7 +48,8 @@ def test_chunks_equal_the_mlp_called_for_each_pair_of_embeddings() -> None:
 
 def test_the_mlp_makes_each_parameter_by_its_own_rows() -> None:
     hypernet = MLPHypernet(reference(), z_dim=6, hidden=[9, 8])
-    flat = hypernet.heads(hypernet.body(hypernet.z))
+    first, second, heads = hypernet.parameter_generator.generator.mlp.layers
+    flat = heads(second(first(hypernet.z).relu()).relu())
     torch.testing.assert_close(torch.cat([value.flatten() for value in hypernet().values()]), flat)
 
 
@@ -161,3 +162,22 @@ def test_a_small_network_learns_through_it(kind: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0] and count_parameters(model).generated == 4 * 9 + 4 * 4 * 9
+
+
+def test_conditioned_chunks_are_those_of_each_condition_alone() -> None:
+    hypernet = ChunkedHypernet(reference(), chunk_size=50, z_dim=4, hidden=[8], conditioning_size=5)
+    conditions = torch.randn(3, 5)
+    made = hypernet(conditions)
+    for i in range(3):
+        for name, value in hypernet(conditions[i]).items():
+            assert value.shape == reference()[name].shape
+            torch.testing.assert_close(made[name][i], value)
+    with pytest.raises(ValueError, match="must have 5 numbers, not 0"):
+        hypernet()
+
+
+def test_conditioned_parameters_start_with_the_std_of_the_targets_own_on_average() -> None:
+    values = {"w": torch.randn(60, 70) * 0.03, "b": torch.ones(60)}
+    made = ChunkedHypernet(values, chunk_size=500, conditioning_size=16)(torch.randn(200, 16))
+    assert rms(made["w"]) == pytest.approx(rms(values["w"]), rel=0.15)
+    assert made["b"].mean().item() == pytest.approx(1, abs=0.01)

@@ -137,8 +137,8 @@ def test_mistakes_are_told():
             ConditionalHypernet(4, sizes)
     with pytest.raises(UserError, match="unknown activation 'rellu'"):
         ConditionalHypernet(4, SIZES, activation="rellu")
-    with pytest.raises(UserError, match="unknown init 'hyperfan'"):
-        ConditionalHypernet(4, SIZES, init="hyperfan")
+    with pytest.raises(UserError, match="unknown init 'hyperfun'"):
+        ConditionalHypernet(4, SIZES, init="hyperfun")
     hypernet = ConditionalHypernet(4, SIZES)
     with pytest.raises(ValueError, match=r"x must be \[batch, 5\], not \[9, 6\]"):
         hypernet(torch.randn(9, 6), torch.randn(9, 4))
