@@ -33,8 +33,8 @@ class ChunkedHypernet(nn.Module):
         than the target, which starts as it would without a hypernet.
     conditioning_size: numbers in the conditioning that forward takes, of mean square 1; 0: it takes none.
 
-    Parameters, float32: layer_embedding [L, z_dim], chunk_embedding [longest layer in chunks, z_dim], the MLP; theta_0 [all numbers].
-    Generation runs in float32 also under autocast; the operators that use the weights cast them.
+    Parameters, float32: layer_embedding [L, z_dim], chunk_embedding [longest layer in chunks, z_dim], the MLP;
+    theta_0 [all numbers]. Generation runs in float32 also under autocast; the operators that use the weights cast them.
     """
 
     row_scale: Tensor
