@@ -16,6 +16,7 @@ COMMANDS = {
     "eval": "measure a run again from its checkpoint",
     "compare": "parameters against accuracy of many runs: tables, plot, CSV, HTML",
     "export": "the trained network as a plain one: safetensors, ONNX or torch.export, with a model card",
+    "adapt": "a new task for a hypernet trained on tasks, by a new embedding alone",
     "sample": "let a trained language model write",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
     "data": "say where a data set is looked for and what is there; --download gets it",

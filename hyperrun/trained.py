@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperrun.config import Config, TextData
+from hyperrun.config import Config, TaskData, TextData
 from hyperrun.data import Inputs, Vocabulary, inputs_of
 from hyperrun.errors import UserError
-from hyperrun.hypernets import with_hypernet
+from hyperrun.hypernets import with_hypernet, with_task_hypernet
 from hyperrun.targets import build_language_target, build_target
 from hyperrun.tracking.run_folder import RunFolder, find_run
 from hyperrun.training import checkpoint
@@ -25,6 +25,7 @@ class LoadedRun:
 
     model: nn.Module
     """The trained model, in eval mode: of images, normalized as in training, float [B, C, H, W] -> logits [B, classes];
+    of tasks, of such images and the number of their task, int64 [B] (or [1] for all);
     of text, token ids int64 [B, T] -> (logits [B, T, vocabulary], state)."""
     config: Config
     summary: dict[str, Any]
@@ -67,7 +68,10 @@ def build_model(config: Config, inputs: Inputs) -> nn.Module:
     if isinstance(inputs, int):
         return with_hypernet(config.hypernet, build_language_target(config.target, inputs))
     channels, size, classes = inputs
-    return with_hypernet(config.hypernet, build_target(config.target, channels, classes, size))
+    target = build_target(config.target, channels, classes, size)
+    if isinstance(config.data, TaskData) and config.hypernet.kind != "none":
+        return with_task_hypernet(config.hypernet, target, config.data.tasks)
+    return with_hypernet(config.hypernet, target)
 
 
 def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:

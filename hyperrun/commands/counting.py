@@ -15,7 +15,7 @@ from hyperrun.errors import UserError
 from hyperrun.hypernets import ParameterCounts, count_parameters
 from hyperrun.trained import build_model
 
-WIDTHS = ("width", "hidden_size", "channels")
+WIDTHS = ("width", "hidden_size", "channels", "hidden")
 """Keys of targets that say how wide they are; of a list, every entry."""
 
 

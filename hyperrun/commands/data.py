@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hyperrun.data import DATASETS, SOURCES, TEXT_DATASETS, data_root
+from hyperrun.data import DATASETS, FORMS, SOURCES, TEXT_DATASETS, data_root, form_and_base
 from hyperrun.data.download import Progress, fetch, unpack
 from hyperrun.data.folder import class_names, scan
 from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
     args = parse(argv)
     if args.name is None:
         return list_sets(args)
+    if args.name.partition("_")[0] in FORMS:
+        args.name = form_and_base(args.name)[1]  # tasks are made of a set of images, whose files are meant
     choose("data set", args.name, names())
     if args.name == "image_folder":
         return show_folder(args)

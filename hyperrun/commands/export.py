@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import import_plugins
-from hyperrun.config import TorchvisionTarget, to_dict
+from hyperrun.config import TaskData, TorchvisionTarget, to_dict
 from hyperrun.data import inputs_of
 from hyperrun.errors import UserError
-from hyperrun.hypernets import materialize
+from hyperrun.hypernets import ConditionalModel, materialize
 from hyperrun.tracking.run_folder import write_beside
 from hyperrun.trained import LoadedRun, load_run
 
@@ -28,27 +28,30 @@ def main(argv: list[str]) -> int:
         "--format", choices=list(FORMATS), default="safetensors", help="state dict, ONNX, or torch.export"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="where to (default: RUN/export)")
+    parser.add_argument("--task", type=int, metavar="N", help="of a hypernet trained on tasks: for which one")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
     args = parser.parse_args(argv)
     if args.plugins:
         import_plugins([f"plugins={args.plugins}"])
-    for path in export(args.run, args.format, args.out, args.checkpoint):
+    for path in export(args.run, args.format, args.out, args.checkpoint, args.task):
         print(path)
     return 0
 
 
-def export(run: str, format: str = "safetensors", out: Path | None = None, which: str = "best") -> list[Path]:
+def export(
+    run: str, format: str = "safetensors", out: Path | None = None, which: str = "best", task: int | None = None
+) -> list[Path]:
     """Write model.FORMAT and README.md, the model card, into a folder; return their paths.
 
     ONNX and pt2 take images float32 [batch, C, H, W], any batch, and give logits float32 [batch, classes].
 
     Raises:
-        UserError: no run folder; a dynamic hypernet, whose weights are others at every step; a text model for ONNX or
-            pt2; a package that is missing.
+        UserError: no run folder; a task for a run that has none, or none for one that has; a dynamic hypernet, whose
+            weights are others at every step; a text model for ONNX or pt2; a package that is missing.
     """
     loaded = load_run(run, which)
-    plain = materialize(loaded.model).eval().requires_grad_(False)
+    plain = materialize(loaded.model, condition_of(loaded, task)).eval().requires_grad_(False)
     folder = out or loaded.folder.path / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +66,18 @@ def export(run: str, format: str = "safetensors", out: Path | None = None, which
         beside.unlink(missing_ok=True)
     write_beside(card, model_card(plain, loaded, folder, which))
     return [file, card]
+
+
+def condition_of(loaded: LoadedRun, task: int | None) -> Tensor | None:
+    """Return what a conditional hypernet makes the weights from: the number of the task."""
+    data = loaded.config.data
+    if isinstance(data, TaskData) and isinstance(loaded.model, ConditionalModel):
+        if task is None or not 0 <= task < data.tasks:
+            raise UserError(f"--task must say which network to write: 0 to {data.tasks - 1}")
+        return torch.tensor(task)
+    if task is not None:
+        raise UserError("--task is for a hypernet that was trained on tasks")
+    return None
 
 
 # ---------------------------------------------------------------- formats

@@ -83,13 +83,15 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     """
     from hyperrun.commands.counting import model_of_shapes
     from hyperrun.commands.hydra_app import compose_config
-    from hyperrun.config import TextData
-    from hyperrun.data import SHAPES
-    from hyperrun.hypernets import HyperModel, count_parameters
+    from hyperrun.config import TaskData, TextData
+    from hyperrun.data import SHAPES, published_name
+    from hyperrun.hypernets import CONDITIONAL_HYPERNETS, HyperModel, count_parameters
 
     config = compose_config(overrides)
     if not isinstance(config.data, TextData):
-        choose("data set", config.data.name, SHAPES)
+        choose("data set", published_name(config.data), SHAPES)
+    if isinstance(config.data, TaskData) and config.hypernet.kind not in (*CONDITIONAL_HYPERNETS, "none"):
+        return {"data": config.data.name}  # it makes weights from no condition
     model = model_of_shapes(config)
     result: dict[str, Any] = {"data": config.data.name, **count_parameters(model).as_dict()}
     paper = config.paper
@@ -117,7 +119,7 @@ def table(what: str, rows: list[dict[str, Any]]) -> Table:
     title = f"{what}, counted for {' and '.join(dict.fromkeys(r['data'] for r in rows))}" if what == "models" else what
     result = Table(title=title, title_justify="left", **ONE_LINE_EACH)
     result.add_column("name", no_wrap=True)
-    if "params/trainable" not in rows[0]:
+    if not any("params/trainable" in row for row in rows):
         result.add_column("about", no_wrap=True)
         for row in rows:
             result.add_row(row["name"], row["about"])
@@ -129,6 +131,9 @@ def table(what: str, rows: list[dict[str, Any]]) -> Table:
     if with_paper:
         result.add_column("the paper", no_wrap=True)
     for row in rows:
+        if "params/trainable" not in row:  # does not take these data
+            result.add_row(row["name"], *["-"] * (len(numbers) + 1))
+            continue
         cells = [f"{row[f'params/{name}']:,}" for name in numbers] + [f"{row['params/compression']:.2f}"]
         result.add_row(row["name"], *cells, *([paper_cell(row)] if with_paper else []))
     return result

@@ -35,6 +35,7 @@ from hyperrun.commands.sweep import leading_sweeps
 from hyperrun.commands.sweep_job import JobEnd, run_job
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import Config, from_omegaconf
+from hyperrun.data import published_name
 from hyperrun.errors import Preempted, SweepFailed, UserError
 from hyperrun.hypernets import count_parameters
 from hyperrun.tasks import Task, build_task
@@ -142,7 +143,7 @@ def run(config: Config, command: str, group: str | None = None) -> float:
         precision = choose_precision(config.precision, world.device)
         torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
         if world.is_main:
-            fetch_if_missing(config.data.name, config.data.root)
+            fetch_if_missing(published_name(config.data), config.data.root)
         barrier(world)
         task = build_task(config, world)
         if world.is_main:

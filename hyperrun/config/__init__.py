@@ -9,7 +9,7 @@ so that older run folders still load.
 """
 
 from hyperrun.config.checks import check_finite, check_positive
-from hyperrun.config.data import DataConfig, ImageData, TextData
+from hyperrun.config.data import DataConfig, ImageData, TaskData, TextData
 from hyperrun.config.hypernets import (
     GENERATE,
     ChunkedHypernet,
@@ -21,7 +21,14 @@ from hyperrun.config.hypernets import (
     StaticHypernet,
 )
 from hyperrun.config.run import Config, PaperConfig, TrackingConfig, WandbConfig
-from hyperrun.config.targets import CNNTarget, RecurrentTarget, TargetConfig, TorchvisionTarget, WideResNetTarget
+from hyperrun.config.targets import (
+    CNNTarget,
+    MLPTarget,
+    RecurrentTarget,
+    TargetConfig,
+    TorchvisionTarget,
+    WideResNetTarget,
+)
 from hyperrun.config.training import (
     AdamConfig,
     ConstantSchedule,
@@ -72,7 +79,9 @@ __all__ = [
     "ScheduleConfig",
     "SelectingHypernet",
     "StaticHypernet",
+    "MLPTarget",
     "TargetConfig",
+    "TaskData",
     "TextData",
     "TorchvisionTarget",
     "TrackingConfig",

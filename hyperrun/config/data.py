@@ -11,9 +11,10 @@ from hyperrun.errors import choose
 @dataclass
 class DataConfig:
     kind: str
-    """What sort of data it is: images or text; the task follows from it."""
+    """What sort of data it is: images, tasks or text; the task follows from it."""
     name: str
-    """Which data set: a name in hyperrun.data.DATASETS (images) or TEXT_DATASETS (text)."""
+    """Which data set: a name in hyperrun.data.DATASETS (images) or TEXT_DATASETS (text), or split_NAME,
+    permuted_NAME or rotated_NAME (tasks)."""
     root: str | None
     """Folder that holds the data set's files; null means $HYPERRUN_DATA, else the per-user cache."""
     verify: bool
@@ -53,6 +54,29 @@ class ImageData(DataConfig):
         for name in ("crop_padding", "cutout", "workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+
+
+@dataclass
+class TaskData(ImageData):
+    """Several tasks made of one set of images: split_digits, split_mnist, permuted_mnist, rotated_mnist."""
+
+    tasks: int
+    """How many tasks; for split_... they part the classes among them."""
+    task_seed: int
+    """0: the usual tasks; other numbers draw others of the same kind (pairs of classes, orders of pixels, angles)."""
+    order: str
+    """joint: each batch has examples of all tasks; continual: one task after the other, each for an equal part of the
+    steps, and no example of an earlier one again."""
+    beta: float
+    """Continual training: weight of the output regularizer (von Oswald et al. 2020), which holds the weights that the
+    hypernet makes for earlier tasks where they were; 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("tasks", self.tasks)
+        choose("data.order", self.order, ["joint", "continual"])
+        if self.beta < 0 or not 0 <= self.task_seed < 2**32:
+            raise ValueError("beta must not be negative, and task_seed must lie between 0 and 2**32 - 1")
 
 
 @dataclass

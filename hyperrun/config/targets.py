@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hyperrun.config.checks import check_positive, check_probability
+from hyperrun.config.checks import check_positive, check_probability, check_widths
 from hyperrun.errors import choose
 
 
@@ -28,6 +28,20 @@ class CNNTarget(TargetConfig):
             raise ValueError("channels must be two positive numbers, e.g. [16,16]")
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd and positive, not {self.kernel_size}")
+
+
+@dataclass
+class MLPTarget(TargetConfig):
+    """Linear layers on the flattened image."""
+
+    hidden: list[int]
+    """Widths of the hidden layers."""
+    activation: str
+    """Between the layers: relu, leaky_relu, elu, gelu, silu or tanh."""
+
+    def __post_init__(self) -> None:
+        check_widths("hidden", self.hidden)
+        choose("target.activation", self.activation, ["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"])
 
 
 @dataclass

@@ -17,10 +17,10 @@ from omegaconf.errors import (
 )
 
 from hyperrun.config.checks import check_finite
-from hyperrun.config.data import ImageData, TextData
+from hyperrun.config.data import ImageData, TaskData, TextData
 from hyperrun.config.hypernets import ChunkedHypernet, DynamicHypernet, MLPHypernet, NoHypernet, StaticHypernet
 from hyperrun.config.run import Config, TrackingConfig
-from hyperrun.config.targets import CNNTarget, RecurrentTarget, TorchvisionTarget, WideResNetTarget
+from hyperrun.config.targets import CNNTarget, MLPTarget, RecurrentTarget, TorchvisionTarget, WideResNetTarget
 from hyperrun.config.training import (
     AdamConfig,
     ConstantSchedule,
@@ -35,6 +35,7 @@ from hyperrun.errors import UserError, choose, nearest
 SCHEMAS: dict[str, dict[str, type]] = {
     "target": {
         "cnn": CNNTarget,
+        "mlp": MLPTarget,
         "wide_resnet": WideResNetTarget,
         "torchvision": TorchvisionTarget,
         "recurrent": RecurrentTarget,
@@ -46,7 +47,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "mlp": MLPHypernet,
         "dynamic": DynamicHypernet,
     },
-    "data": {"images": ImageData, "text": TextData},
+    "data": {"images": ImageData, "tasks": TaskData, "text": TextData},
     "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig, "muon": MuonConfig},
     "schedule": {
         "constant": ConstantSchedule,

@@ -23,20 +23,22 @@ with a copy of pydocs.yaml.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hyperrun.config import DataConfig, ImageData, TextData
+from hyperrun.config import DataConfig, ImageData, TaskData, TextData
 from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, make_set
 from hyperrun.data.sources import Source, data_root
+from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
 from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import choose
 
 __all__ = [
     "DATASETS",
+    "FORMS",
     "SHAPES",
     "SOURCES",
     "TEXT_DATASETS",
@@ -45,17 +47,21 @@ __all__ = [
     "ImageSet",
     "ImageSplit",
     "Inputs",
+    "TaskSet",
     "TextSet",
     "Vocabulary",
     "data_root",
+    "form_and_base",
     "inputs_of",
     "load_images",
+    "load_tasks",
     "load_text",
     "make_set",
     "make_text",
     "number_bytes",
     "number_characters",
     "number_words",
+    "published_name",
     "register_data",
     "register_text",
     "vocabulary_size",
@@ -170,6 +176,45 @@ def load_text(cfg: TextData) -> TextSet:
     return _read_or_kept(TEXT_DATASETS[choose("text", cfg.name, TEXT_DATASETS)], cfg)
 
 
+FORMS = ("split", "permuted", "rotated")
+"""What tasks are made of a set of images: FORM_NAME."""
+
+
+def load_tasks(cfg: TaskData) -> TaskSet:
+    """Read the set that cfg.name speaks of and make the tasks of it.
+
+    Raises:
+        UserError: as load_images; a name or a number of tasks that cannot be.
+    """
+    form, base = form_and_base(cfg.name)
+    return make_tasks(load_images(as_images(cfg)), form, cfg)
+
+
+def form_and_base(name: str) -> tuple[str, str]:
+    """Return ("split", "mnist") for split_mnist.
+
+    Raises:
+        UserError: no such form or set.
+    """
+    form, _, base = name.partition("_")
+    allowed = [f"{form}_{base}" for form in FORMS for base in SHAPES]
+    if form not in FORMS or base not in DATASETS:
+        choose("set of tasks", name, allowed)
+    return form, base
+
+
+def as_images(cfg: TaskData) -> ImageData:
+    """Return the config of the set of images that tasks are made of."""
+    own: dict[str, Any] = {f.name: getattr(cfg, f.name) for f in fields(ImageData)}
+    own |= {"kind": "images", "name": form_and_base(cfg.name)[1]}
+    return ImageData(**own)
+
+
+def published_name(cfg: DataConfig) -> str:
+    """Return the name under which the files of a set are known: of tasks, that of the images they are made of."""
+    return form_and_base(cfg.name)[1] if isinstance(cfg, TaskData) else cfg.name
+
+
 def vocabulary_size(cfg: TextData) -> int:
     """Return how many symbols a text has; reads it only where that is not known beforehand."""
     return VOCABULARY_SIZES.get(cfg.name) or load_text(cfg).vocabulary_size
@@ -183,6 +228,9 @@ def inputs_of(cfg: DataConfig) -> Inputs:
     """
     if isinstance(cfg, TextData):
         return vocabulary_size(cfg)
+    if isinstance(cfg, TaskData):
+        channels, size, classes = inputs_of(as_images(cfg))  # pyright: ignore[reportGeneralTypeIssues]
+        return channels, size, classes_of(classes, form_and_base(cfg.name)[0], cfg)
     if cfg.name in SHAPES:
         return SHAPES[cfg.name]
     assert isinstance(cfg, ImageData)

@@ -91,6 +91,13 @@ class ImageLoader:
             here = slice(at, at + share)
             yield self._finish(self._pad(images), index, plan[here]), labels[here]
 
+    def stream(self, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training batches without end, from batch number `start` (0 is the first of epoch 0)."""
+        epoch, offset = divmod(start, self.steps_per_epoch)
+        while True:
+            yield from self.train_batches(epoch, offset)
+            epoch, offset = epoch + 1, 0
+
     def eval_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield a split ('train', 'val' or 'test') in its own order, not augmented; the last batch may be smaller.
 

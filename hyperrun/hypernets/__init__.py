@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -62,6 +63,7 @@ __all__ = [
     "select_parameters",
     "with_conditional_hypernet",
     "with_hypernet",
+    "with_task_hypernet",
 ]
 
 
@@ -165,6 +167,22 @@ def with_conditional_hypernet(cfg: HypernetConfig, target: nn.Module, conditioni
     assert isinstance(cfg, SelectingHypernet)
     names, reference = _selected(cfg, target, cfg.generate)
     return ConditionalModel(target, CONDITIONAL_HYPERNETS[cfg.kind](cfg, reference, conditioning_size), names)
+
+
+def with_task_hypernet(cfg: HypernetConfig, target: nn.Module, tasks: int) -> ConditionalModel:
+    """Return the target with weights for each of `tasks` tasks, generated from a learned embedding of the task.
+
+    Called with x and the number of the task, int64 [batch] (or [1], or [] for one task for all of x). Its
+    hypernet.embedding.weight holds the embeddings, [tasks, z_dim]; hypernet.generator makes the weights.
+
+    Raises:
+        UserError: as with_conditional_hypernet.
+    """
+    size = getattr(cfg, "z_dim", 0)
+    model = with_conditional_hypernet(cfg, target, size)
+    parts = [("embedding", nn.Embedding(tasks, size)), ("generator", model.hypernet)]
+    model.hypernet = nn.Sequential(OrderedDict(parts))
+    return model
 
 
 def _generating(cfg: SelectingHypernet, target: nn.Module, generate: Choice) -> HyperModel:

@@ -10,12 +10,14 @@ from torch import nn
 from hyperrun.config import TargetConfig, register_choice
 from hyperrun.errors import UserError
 from hyperrun.targets.cnn import build_cnn
+from hyperrun.targets.mlp import build_mlp
 from hyperrun.targets.recurrent import build_recurrent
 from hyperrun.targets.torchvision_models import build_torchvision
 from hyperrun.targets.wide_resnet import build_wide_resnet
 
 TARGETS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
     "cnn": build_cnn,
+    "mlp": build_mlp,
     "wide_resnet": build_wide_resnet,
     "torchvision": build_torchvision,
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyperrun.config import MLPTarget
 from hyperrun.errors import UserError, choose
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -48,6 +49,6 @@ class MLP(nn.Module):
         return x
 
 
-def build_mlp(hidden: Sequence[int], activation: str, in_channels: int, num_classes: int, image_size: int) -> MLP:
+def build_mlp(cfg: MLPTarget, in_channels: int, num_classes: int, image_size: int) -> MLP:
     """Return the MLP from images [B, in_channels, image_size, image_size] to logits [B, num_classes]."""
-    return MLP([in_channels * image_size**2, *hidden, num_classes], activation)
+    return MLP([in_channels * image_size**2, *cfg.hidden, num_classes], cfg.activation)

@@ -65,6 +65,10 @@ def build_task(config: Config, world: World) -> Task:
         from hyperrun.tasks.language_modeling import LanguageModeling
 
         return LanguageModeling(config, world)
+    if config.data.kind == "tasks":
+        from hyperrun.tasks.multitask import MultiTask
+
+        return MultiTask(config, world)
     from hyperrun.tasks.classification import Classification
 
     return Classification(config, world)

@@ -99,10 +99,7 @@ class Classification:
 
     def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield training batches without end, from batch number `start` (0 is the first of epoch 0)."""
-        epoch, offset = divmod(start, self.batches_per_epoch)
-        while True:
-            yield from self.loader.train_batches(epoch, offset)
-            epoch, offset = epoch + 1, 0
+        return self.loader.stream(start)
 
     @torch.no_grad()
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:

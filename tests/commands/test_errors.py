@@ -43,7 +43,7 @@ VERBS = [
         "trian",
         "unknown verb 'trian'",
         "did you mean 'train'?",
-        "allowed: train, eval, compare, export, sample, ls",
+        "allowed: train, eval, compare, export, adapt, sample, ls",
     ),
     ("evaluate", "unknown verb 'evaluate'", "allowed: "),
     ("model=cnn", "unknown verb 'model=cnn'", "allowed: "),

@@ -1,0 +1,227 @@
+"""hyperrun adapt RUN: a new task for a trained hypernet, by a new embedding alone; beside fine-tuning everything."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.hydra_app import compose_config, import_plugins
+from hyperrun.config import ImageData, TaskData
+from hyperrun.data import ImageSet, load_images, load_tasks
+from hyperrun.data.images import seeded
+from hyperrun.data.loader import ImageLoader
+from hyperrun.errors import UserError
+from hyperrun.hypernets import ConditionalModel
+from hyperrun.targets import build_target
+from hyperrun.tracking.console import Console, show
+from hyperrun.tracking.run_folder import write_beside
+from hyperrun.trained import LoadedRun, load_run
+
+
+def main(argv: list[str]) -> int:
+    parser = Arguments("hyperrun adapt", "Learn a new task with a trained hypernet: a new embedding, nothing else.")
+    parser.add_argument("run", metavar="RUN", help="run folder of a hypernet trained on tasks (model=hypermlp)")
+    parser.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="keys of the new data set")
+    parser.add_argument(
+        "--data", metavar="NAME", help="the new tasks: a set of tasks or of images (default: the run's, other tasks)"
+    )
+    parser.add_argument("--task", type=int, metavar="N", help="only this one of a set of tasks (default: each)")
+    parser.add_argument("--examples", type=int, metavar="N", help="training examples of a task (default: all)")
+    parser.add_argument("--steps", type=int, default=300, metavar="N", help="steps of Adam (default: 300)")
+    parser.add_argument("--lr", type=float, default=0.1, metavar="LR", help="for the embedding (default: 0.1)")
+    parser.add_argument(
+        "--fine-tune-lr", type=float, default=0.001, metavar="LR", help="for everything, and from scratch (0.001)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of order and initialization (default: 0)")
+    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="the figures and embeddings (default: RUN/adapt.json)")
+    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    if args.plugins:
+        import_plugins([f"plugins={args.plugins}"])
+    for name in ("steps", "examples"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    for word in args.overrides:
+        if not word.startswith("data.") or "=" not in word:
+            raise UserError(f"'{word}' is no data.KEY=VALUE")
+    loaded = load_run(args.run, args.checkpoint)
+    data = new_data(loaded, args.data, args.overrides)
+    tasks = new_tasks(loaded, data)
+    if args.task is not None:
+        if not 0 <= args.task < len(tasks):
+            raise UserError(f"--task must lie between 0 and {len(tasks) - 1}, not {args.task}")
+        tasks = [tasks[args.task]]
+    results = []
+    for name, task in tasks:
+        results.append(adapt(loaded, task, args.steps, args.lr, args.fine_tune_lr, args.seed, args.examples))
+        results[-1]["task"] = name
+    report = {"run": str(loaded.folder.path), "data": data.name, "steps": args.steps, "tasks": results}
+    out = args.out or loaded.folder.path / "adapt.json"
+    write_beside(out, json.dumps(report, indent=2) + "\n")
+    if args.json:
+        print(json.dumps(report))
+        return 0
+    show(table(report))
+    Console().say(f"files   {out} (with the embeddings)")
+    return 0
+
+
+# ---------------------------------------------------------------- the new tasks
+
+
+def new_data(loaded: LoadedRun, name: str | None, overrides: Iterable[str]) -> ImageData:
+    """Return the config of the new set: the one named, or the run's own with other tasks of the same kind.
+
+    Raises:
+        UserError: a run that was not trained on tasks, or without a hypernet; data that are not images.
+    """
+    own = loaded.config.data
+    if not isinstance(own, TaskData) or not isinstance(loaded.model, ConditionalModel):
+        raise UserError("hyperrun adapt needs a hypernet trained on tasks, e.g. model=hypermlp data=split_digits")
+    words = [f"data={name or own.name}", *overrides]
+    if name is None and not any(word.startswith("data.task_seed=") for word in words):
+        words += [f"data.tasks={own.tasks}", f"data.task_seed={own.task_seed + 1}"]
+    data = compose_config(words).data
+    if not isinstance(data, ImageData):
+        raise UserError(f"data={data.name} are no images")
+    return dataclasses.replace(data, root=data.root or own.root)
+
+
+def new_tasks(loaded: LoadedRun, data: ImageData) -> list[tuple[str, ImageSet]]:
+    """Return the name and the images of each new task, to be normalised as the run's own were.
+
+    Raises:
+        UserError: images of another shape, or another number of classes, than the run's.
+    """
+    own = loaded.config.data
+    assert isinstance(own, TaskData)
+    first = load_tasks(own).tasks[0]
+    found = list(zip((s := load_tasks(data)).names, s.tasks, strict=True)) if isinstance(data, TaskData) else None
+    tasks = found or [(data.name, load_images(data))]
+    shape, classes = first.train.shape, first.num_classes
+    if (tasks[0][1].train.shape, tasks[0][1].num_classes) != (shape, classes):
+        new = tasks[0][1]
+        raise UserError(
+            f"data={data.name} has images of {list(new.train.shape)} in {new.num_classes} classes; the run was trained "
+            f"on {list(shape)} in {classes}"
+        )
+    return [(name, dataclasses.replace(task, mean=first.mean, std=first.std)) for name, task in tasks]
+
+
+# ---------------------------------------------------------------- learning one
+
+
+def adapt(
+    loaded: LoadedRun,
+    task: ImageSet,
+    steps: int = 300,
+    lr: float = 0.1,
+    fine_tune_lr: float = 0.001,
+    seed: int = 0,
+    examples: int | None = None,
+) -> dict[str, Any]:
+    """Learn one new task in four ways, each for `steps` steps of Adam, and measure each on the task's test split.
+
+    - nearest: no step; the embedding of the task trained on that fits the new training examples best.
+    - embedding: a new embedding, begun there; the hypernet and all else stay as they are.
+    - everything: such an embedding and all the hypernet's parameters, of a copy.
+    - scratch: the target on its own, from a new initialization.
+
+    Returns {"examples": how many were trained on, "embedding": what was learned, [z_dim] numbers, "rows": [{"learned",
+    "parameters", "test/accuracy"}]}. The model of `loaded` is not changed; its hypernet.generator makes the new task's
+    weights of the embedding: materialize(...) has them in a plain network after hypernet = hypernet.generator.
+    """
+    assert isinstance(loaded.model, ConditionalModel) and isinstance(loaded.config.data, ImageData)
+    if examples is not None and examples < len(task.train):
+        chosen = torch.randperm(len(task.train), generator=seeded("examples", seed))[:examples]
+        task = dataclasses.replace(task, train=task.train.select(chosen.sort().values))
+    trainer = loaded.config.trainer
+    feed = ImageLoader(
+        task,
+        dataclasses.replace(loaded.config.data, loader="device"),
+        device=torch.device("cpu"),
+        batch_size=trainer.batch_size,
+        eval_batch_size=trainer.eval_batch_size,
+        seed=seed,
+    )
+    model = copy.deepcopy(loaded.model).requires_grad_(False)
+    known, generator = model.hypernet.embedding.weight, model.hypernet.generator  # type: ignore[union-attr]
+    assert isinstance(known, Tensor) and isinstance(generator, nn.Module)
+
+    def logits_of(embedding: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda x: model.call_with(generator(embedding), x)
+
+    def measured(learned: str, logits: Callable[[Tensor], Tensor], parameters: Iterable[Tensor]) -> dict[str, Any]:
+        with torch.no_grad():
+            figure = accuracy(logits, feed.eval_batches("test"))
+        return {"learned": learned, "parameters": sum(p.numel() for p in parameters), "test/accuracy": figure}
+
+    with torch.no_grad():
+        fits = [accuracy(logits_of(embedding), feed.eval_batches("train")) for embedding in known]
+    start = known[max(range(len(fits)), key=fits.__getitem__)]
+    rows = [measured("nearest", logits_of(start), [])]
+
+    embedding = nn.Parameter(start.clone())
+    learn(logits_of(embedding), [embedding], feed, steps, lr)
+    rows.append(measured("embedding", logits_of(embedding), [embedding]))
+    learned = embedding.detach().clone()
+
+    everything = [nn.Parameter(start.clone()), *model.requires_grad_(True).parameters()]
+    everything = [p for p in everything if p is not known]
+    learn(logits_of(everything[0]), everything, feed, steps, fine_tune_lr)
+    rows.append(measured("everything", logits_of(everything[0]), everything))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        plain = build_target(loaded.config.target, task.channels, task.num_classes, task.image_size)
+    learn(plain, list(plain.parameters()), feed, steps, fine_tune_lr)
+    rows.append(measured("scratch", plain.eval(), plain.parameters()))
+    return {"examples": len(task.train), "embedding": learned.tolist(), "rows": rows}
+
+
+def learn(
+    logits: Callable[[Tensor], Tensor], parameters: list[nn.Parameter], feed: ImageLoader, steps: int, lr: float
+) -> None:
+    """Change the parameters by `steps` steps of Adam on the cross-entropy."""
+    optimizer = torch.optim.Adam(parameters, lr=lr)
+    for (x, y), _ in zip(feed.stream(), range(steps), strict=False):
+        optimizer.zero_grad()
+        F.cross_entropy(logits(x), y).backward()
+        optimizer.step()
+
+
+def accuracy(logits: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    correct = [(logits(x).argmax(1) == y) for x, y in batches]
+    return torch.cat(correct).double().mean().item()
+
+
+# ---------------------------------------------------------------- shown
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Return accuracy by task and by what was learned, with the number of parameters that took."""
+    tasks = report["tasks"]
+    made = Table(title=f"{report['data']}: test accuracy % after {report['steps']} steps", title_justify="left")
+    made.add_column("learned")
+    made.add_column("parameters", justify="right")
+    for task in tasks:
+        made.add_column(task["task"], justify="right")
+    if len(tasks) > 1:
+        made.add_column("mean", justify="right")
+    for i, row in enumerate(tasks[0]["rows"]):
+        figures = [100 * task["rows"][i]["test/accuracy"] for task in tasks]
+        figures += [sum(figures) / len(figures)] if len(tasks) > 1 else []
+        made.add_row(row["learned"], f"{row['parameters']:,}", *(f"{figure:.2f}" for figure in figures))
+    return made
