@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -193,18 +191,6 @@ def test_a_plain_module_materializes_to_a_copy() -> None:
 def test_a_condition_where_there_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="no condition"):
         materialize(hypernetize(CNN(1, 10, 8), z_dim=4), torch.zeros(3))
-
-
-def test_the_readmes_example_runs() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    examples = [
-        c
-        for c in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        if "from hyperrun.hypernets" in c or "hypernetize" in c
-    ]
-    assert len(examples) == 2
-    for code in examples:
-        exec(code, {})
 
 
 def test_weights_that_were_copied_in_train_nothing_and_ours_do() -> None:
