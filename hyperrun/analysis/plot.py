@@ -169,12 +169,11 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
     low, high = min(counts), max(counts)
     room = max(1.25, (high / low) ** 0.09)
     panel.set_xlim(low / room, high * room**1.6)  # labels stand to the right of their points, as a rule
+    # one line for a whole curve: one from each of its points would be a fan
     levels = {value(group.twin) for group in on_curves if group.twin is not None}
-    for i, level in enumerate(
-        sorted(levels)
-    ):  # one line for a whole curve, where a line from each point would be a fan
-        look = {"color": "#6b7078", "linewidth": 1.1, "zorder": 1, "label": None if i else "level of the direct twin"}
-        panel.plot(panel.get_xlim(), [level, level], ":", **look)
+    for i, level in enumerate(sorted(levels)):
+        label = "level of the direct twin" if i == 0 else None
+        panel.plot(panel.get_xlim(), [level, level], ":", color="#6b7078", linewidth=1.1, zorder=1, label=label)
     panel.xaxis.set_major_locator(FixedLocator(parameter_ticks(low / room, high * room**1.6, most=8)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: count_text(tick)))

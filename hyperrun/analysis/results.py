@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hyperrun.analysis.groups import Comparison, Group, setting
 from hyperrun.analysis.runs import Run, Runs
-from hyperrun.analysis.table import figure_text, markdown_cell, markdown_row
+from hyperrun.analysis.table import figure_text, md_cell, md_row
+from hyperrun.config import PaperConfig
 from hyperrun.errors import printable
 from hyperrun.metrics import METRICS, Metric, from_paper
 
@@ -17,12 +18,13 @@ NOT_RUN = "not run"
 
 HEAD = """# Results
 
-Written by `hyperrun compare FOLDER --results FILE` out of run folders: what is changed here by hand is lost the next time.
+Written by `hyperrun compare FOLDER --results FILE` out of run folders: what is changed by hand is lost the next time.
 
-Test figures are of the checkpoint that was best on the validation data: mean ± sample standard deviation (n seeds). The
-first column is the name of a file under `conf/experiment/`, and what the runs changed of it. Where they changed
-something, the paper's figure stands in (parentheses): it comes from the training that the file describes, which is as a
-rule many times longer. Time is that of training one seed, without evaluations. A commit with a + had changes that were
+Test figures are of the checkpoint that was best on the validation data: mean ± sample standard deviation (n seeds).
+
+The first column is the name of a file under `conf/experiment/`, and settings that were changed in its runs. Where these
+are not the file's, the paper's figure stands in (parentheses): it comes from the training that the file describes, as a
+rule a much longer one. Time is that of training one seed, evaluations left out. A commit with a + had changes that were
 not committed.
 """
 
@@ -40,17 +42,17 @@ class Experiment:
     """ha2016/mnist_cnn"""
     data: str
     trainable: int
-    paper: Mapping[str, Any]
-    """"paper/params", "paper/part", "paper/metric" and "paper/value"; empty where nothing was published."""
+    target: int
+    """Parameters of the target on its own."""
+    paper: PaperConfig | None
+    """What was published; None where nothing was."""
     computed: dict[str, Any]
     """Its config with dotted keys, as Run.computed."""
 
     @property
     def paper_figure(self) -> tuple[Metric, float] | None:
         """The published figure as we measure it."""
-        if "paper/value" not in self.paper:
-            return None
-        ours = from_paper(self.paper["paper/metric"], self.paper["paper/value"])
+        ours = from_paper(self.paper.metric, self.paper.value) if self.paper is not None else None
         return (METRICS[ours[0]], ours[1]) if ours is not None else None
 
 
@@ -82,7 +84,7 @@ def results_page(
 
 
 def sections(comparisons: Sequence[Comparison], experiments: Iterable[Experiment]) -> list[Section]:
-    """Return a section for each folder of experiments and data set; an experiment nobody finished has a row of its own."""
+    """Return a section for each folder of experiments and data set; what nobody finished has a row, too."""
     known = {experiment.name: experiment for experiment in experiments}
     placed = [
         (known[name], comparison, group)
@@ -103,7 +105,9 @@ def sections(comparisons: Sequence[Comparison], experiments: Iterable[Experiment
         metric = experiment.paper_figure
         section = found.setdefault(title, Section(title, metric[0] if metric else None))
         section.rows.append((experiment, None))
-    order = sorted(known, key=lambda name: (not known[name].paper, name))  # what can be held against the paper first
+    order = sorted(
+        known, key=lambda name: (known[name].paper is None, name)
+    )  # what can be held against the paper first
     for section in found.values():
         section.rows.sort(key=lambda row: (order.index(row[0].name), row[1].trainable if row[1] else 0))
     return sorted(found.values(), key=lambda section: order.index(section.rows[0][0].name))
@@ -114,10 +118,10 @@ def name_lengths(comparisons: Iterable[Comparison], experiments: Iterable[Experi
     known = {experiment.name: experiment for experiment in experiments}
     for group in (group for comparison in comparisons for group in comparison.groups):
         experiment = known.get(group.runs[0].summary.get("experiment") or "")
-        for change in changes(experiment, group) if experiment else []:
-            short = change.removeprefix("trainer.")
-            if change.startswith(LENGTH) and short not in group.label:
-                group.label += f" {short}"
+        for key, value in (changes(experiment, group) if experiment else {}).items():
+            words = f"{key.rpartition('.')[2]}={value}"
+            if key in LENGTH and words not in group.label:
+                group.label += f" {words}"
 
 
 # ---------------------------------------------------------------- tables
@@ -130,7 +134,8 @@ def in_short(found: Iterable[Section]) -> list[str]:
         for experiment, group in section.rows:
             if group is not None and experiment.paper_figure is not None:
                 cells = [group.metric.heading, figure_text(group.metric, group.test), paper_cell(experiment, group)]
-                rows.append([name_cell(experiment, group), f"{group.trainable:,}", compression(group), *cells])
+                size = compression(group.target, group.trainable)
+                rows.append([name_cell(experiment, group, section), f"{group.trainable:,}", size, *cells])
     heading = ["experiment", "parameters", "compression", "metric", "test", "paper"]
     return [*markdown_table(heading, rows), ""] if rows else []
 
@@ -143,11 +148,13 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
         if group is None:
             begun = sum(run.summary.get("experiment") == experiment.name for run in unfinished)
             state = f"not finished ({begun} begun)" if begun else NOT_RUN
-            cells = [f"{experiment.trainable:,}", "", state, *printed, ""]
+            size = compression(experiment.target, experiment.trainable)
+            cells = [f"{experiment.trainable:,}", size, state, *printed, ""]
         else:
-            ours = [f"{group.trainable:,}", compression(group), figure_text(group.metric, group.test)]
-            cells = [*ours, *printed, duration(group.mean("time/train_s"))]
-        rows.append([name_cell(experiment, group), *cells])
+            size = compression(group.target, group.trainable)
+            ours = figure_text(group.metric, group.test)
+            cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.mean("time/train_s"))]
+        rows.append([name_cell(experiment, group, section), *cells])
     figure = f"test {section.metric.heading}" if section.metric else "test"
     return markdown_table(
         ["experiment", "parameters", "compression", figure, "paper", "the paper's parameters", "time"], rows
@@ -157,8 +164,8 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a table, without the columns that have nothing to show."""
     shown = [i for i in range(len(heading)) if any(row[i] for row in rows)]
-    head, *lines = [markdown_row([cells[i] for i in shown]) for cells in (heading, *rows)]
-    return [head, markdown_row([":-", *["-:"] * (len(shown) - 1)]), *lines]
+    head, *lines = [md_row([cells[i] for i in shown]) for cells in (heading, *rows)]
+    return [head, md_row([":-", *["-:"] * (len(shown) - 1)]), *lines]
 
 
 def how_measured(section: Section) -> list[str]:
@@ -168,16 +175,24 @@ def how_measured(section: Section) -> list[str]:
         if group is not None:
             commits = f"commit {', '.join(values(group.runs, 'git')) or 'unknown'}"
             where = [*hardware(group.runs), f"torch {', '.join(values(group.runs, 'torch')) or 'unknown'}", commits]
-            commands.setdefault(markdown_cell("; ".join(where)), []).append(command(group.runs))
+            commands.setdefault(md_cell("; ".join(where)), []).append(command(group.runs))
     lines = []
     for where, typed in commands.items():
         lines += [f"{where}:", "", *(f"    {printable(line)}" for line in dict.fromkeys(typed) if line), ""]
     return lines
 
 
-def name_cell(experiment: Experiment, group: Group | None) -> str:
-    """Return the experiment's name, and what its runs changed of it."""
-    return " ".join(map(code, [experiment.name.partition("/")[2], *(changes(experiment, group) if group else [])]))
+def name_cell(experiment: Experiment, group: Group | None, section: Section) -> str:
+    """Return the experiment's name and, where any of its groups changed something of it, what this group has there."""
+    shown = [experiment.name.partition("/")[2]]
+    if group is not None:
+        mine = changes(experiment, group)
+        groups = [other for whose, other in section.rows if whose is experiment and other is not None]
+        for key in sorted({key for other in groups for key in changes(experiment, other)}):
+            value = group.computed.get(key, group.computed.get(f"{key}.kind"))
+            if key in mine or value is not None:
+                shown.append(f"{key}={mine.get(key) or setting(value)}")
+    return " ".join(map(code, shown))
 
 
 def paper_cell(experiment: Experiment, group: Group | None = None) -> str:
@@ -189,27 +204,28 @@ def paper_cell(experiment: Experiment, group: Group | None = None) -> str:
 
 
 def printed_params(experiment: Experiment) -> str:
-    params, part = experiment.paper.get("paper/params"), experiment.paper.get("paper/part")
-    return f"{params:,}" + (f" ({code(part)})" if part else "") if params else ""
+    paper = experiment.paper
+    if paper is None:
+        return ""
+    return f"{paper.params:,}" + (f" ({code(paper.part)})" if paper.part else "")
 
 
-def changes(experiment: Experiment, group: Group) -> list[str]:
-    """Return the settings, as they are typed, in which a group differs from its experiment; no seeds, no places.
+def changes(experiment: Experiment, group: Group) -> dict[str, str]:
+    """Return key -> value of the settings in which a group differs from its experiment; no seeds, no places.
 
     Of a part that was exchanged (schedule=cosine) that is said, of the others the keys that both have.
     """
     theirs, ours = experiment.computed, group.computed
-    differing = [
-        k for k in sorted(ours) if k in theirs and ours[k] != theirs[k] and not k.startswith(("paper.", "model"))
-    ]
+    keys = [key for key in ours if key in theirs and key != "model" and not key.startswith("paper.")]
+    differing = [key for key in keys if ours[key] != theirs[key]]
     exchanged = [key.removesuffix(".kind") for key in differing if key.endswith(".kind")]
-    kept = [key for key in differing if key.partition(".")[0] not in exchanged]
-    if "trainer.max_steps" in kept and "trainer.epochs" in kept and ours["trainer.max_steps"] is not None:
-        kept.remove("trainer.epochs")  # it says nothing then
-    typed = [f"{part}={ours[f'{part}.kind']}" for part in exchanged] + [f"{key}={setting(ours[key])}" for key in kept]
+    found = {part: str(ours[f"{part}.kind"]) for part in exchanged}
+    found |= {key: setting(ours[key]) for key in differing if key.partition(".")[0] not in exchanged}
+    if ours.get("trainer.max_steps") is not None:
+        found.pop("trainer.epochs", None)  # it says nothing then
     if any(run.summary.get("data/verified") is False for run in group.runs):
-        typed.append("data.verify=false")
-    return typed
+        found["data.verify"] = "false"
+    return found
 
 
 def code(text: str) -> str:
@@ -217,8 +233,8 @@ def code(text: str) -> str:
     return f"`{printable(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
 
 
-def compression(group: Group) -> str:
-    return f"{group.target / group.trainable:.2f}" if group.hypernet != "none" else ""
+def compression(target: int, trainable: int) -> str:
+    return f"{target / trainable:.2f}" if target != trainable else ""
 
 
 def duration(seconds: float | None) -> str:

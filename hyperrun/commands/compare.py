@@ -99,16 +99,16 @@ def write_results(path: Path, runs: Runs) -> list[str]:
     """Write the page of all experiments and the plot of those that were run; return what was written."""
     from hyperrun.analysis.plot import draw, picture
     from hyperrun.analysis.results import Experiment, name_lengths, results_page
+    from hyperrun.commands.counting import counted
     from hyperrun.commands.hydra_app import compose_config
-    from hyperrun.commands.ls import choices, counts
+    from hyperrun.commands.ls import choices
     from hyperrun.config import to_dict
 
     experiments = []
     for name, _ in choices("experiment"):
-        facts = counts([f"experiment={name}"])
-        computed = computed_keys(to_dict(compose_config([f"experiment={name}"])))
-        paper = {key: value for key, value in facts.items() if key.startswith("paper/")}
-        experiments.append(Experiment(name, facts["data"], facts["params/trainable"], paper, computed))
+        config = compose_config([f"experiment={name}"])
+        count, computed = counted(config), computed_keys(to_dict(config))
+        experiments.append(Experiment(name, config.data.name, count.trainable, count.target, config.paper, computed))
     known = {experiment.name for experiment in experiments}
     theirs = Runs([run for run in runs.finished if run.summary.get("experiment") in known], runs.unfinished)
     comparisons = compare(theirs)

@@ -7,7 +7,7 @@ Both budgets are the full length, 50 epochs: 4 minutes a run on one quiet CPU co
 
 from _study import study
 
-LINES = ["experiment=ha2016/mnist_cnn,ha2016/mnist_hypercnn seed=0,1,2"]
+SMALL = PAPER = ["experiment=ha2016/mnist_cnn,ha2016/mnist_hypercnn seed=0,1,2"]
 
 if __name__ == "__main__":
-    raise SystemExit(study(__doc__, "mnist", small=LINES, paper=LINES))
+    raise SystemExit(study(__doc__, "mnist", small=SMALL, paper=PAPER))
