@@ -21,34 +21,46 @@ def study(about: str | None, data: str, small: Sequence[str], paper: Sequence[st
 
     Finished runs are skipped and interrupted ones resumed, as in every sweep: the same line again goes on.
 
-    about: what --help says. data: the data set, whose folder below --outputs is compared; a line that names another
-    (data=NAME) adds it. small, paper: overrides of `hyperrun train -m`.
+    about: what --help says. data: the data set that the lines are on, unless they say data=NAME. small, paper: what
+    stands behind `hyperrun train -m` in each line.
     """
     parser = Arguments(Path(sys.argv[0]).name, about or "")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, an hour or two; paper: a GPU (small)")
-    add("--outputs", default="outputs", metavar="DIR", help="where the run folders are made (outputs)")
     add("--dry-run", action="store_true", help="show the jobs and which of them are done; train nothing")
-    add("override", nargs="*", metavar="KEY=VALUE", help="goes to every line: data.root=DIR, precision=float32")
+    add(
+        "override",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="goes to every line, in the place of its own: outputs=DIR seed=0",
+    )
     try:
         args = parser.parse_intermixed_args()
     except UserError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    lines = [shlex.split(line) for line in {"small": small, "paper": paper}[args.budget]]
+    lines = [replaced(shlex.split(line), args.override) for line in {"small": small, "paper": paper}[args.budget]]
     status = 0
     for line in lines:
-        ended = hyperrun("train", "-m", *line, *args.override, f"outputs={args.outputs}", *["--dry-run"] * args.dry_run)
+        ended = hyperrun("train", "-m", *line, *["--dry-run"] * args.dry_run)
         if ended not in (0, 1):  # 1: some jobs failed, which is no reason to leave out the others
             return ended
         status = max(status, ended)
-    if args.dry_run:
-        return status
-    folders = dict.fromkeys([data, *(word[5:] for line in lines for word in line if word.startswith("data="))])
-    made = [f"{args.outputs}/{name}" for name in folders if (Path(args.outputs).expanduser() / name).is_dir()]
-    print()
-    return max(status, hyperrun("compare", *made))
+    folders = [f"{typed(line, 'outputs') or 'outputs'}/{typed(line, 'data') or data}" for line in lines]
+    made = [folder for folder in dict.fromkeys(folders) if Path(folder).expanduser().is_dir()]
+    return status if args.dry_run or not made else max(status, hyperrun("compare", *made))
+
+
+def replaced(line: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return a line with overrides in the place of those of its words that are about the same keys."""
+    keys = {word.partition("=")[0] for word in overrides}
+    return [*(word for word in line if word.partition("=")[0] not in keys), *overrides]
+
+
+def typed(line: Sequence[str], key: str) -> str | None:
+    """Return the value that a line gives to a key; None where it gives none."""
+    return next((word.removeprefix(f"{key}=") for word in line if word.startswith(f"{key}=")), None)
 
 
 def hyperrun(*words: str) -> int:

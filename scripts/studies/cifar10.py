@@ -1,8 +1,8 @@
 """CIFAR-10, table 2 of Ha et al. 2016: Wide ResNets 40-1 and 40-2, with 36 kernels generated and learned directly.
 
-    python scripts/studies/cifar10.py [--budget small|paper] [--outputs DIR] [--dry-run] [KEY=VALUE ...]
+    python scripts/studies/cifar10.py [--budget small|paper] [--dry-run] [outputs=DIR] [KEY=VALUE ...]
 
-small: 15 epochs each, 1.75 hours on 2 quiet CPU cores. paper: 400 and 1,900 epochs, three seeds.
+small: 15 epochs each, reckoned at 1.75 hours on 2 quiet CPU cores. paper: 400 and 1,900 epochs, three seeds.
 """
 
 from _study import study

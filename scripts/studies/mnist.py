@@ -1,6 +1,6 @@
 """MNIST, section 4.1 of Ha et al. 2016: a kernel of a small CNN generated and learned directly, three seeds.
 
-    python scripts/studies/mnist.py [--budget small|paper] [--outputs DIR] [--dry-run] [KEY=VALUE ...]
+    python scripts/studies/mnist.py [--budget small|paper] [--dry-run] [outputs=DIR] [KEY=VALUE ...]
 
 Both budgets are the full length, 50 epochs: 4 minutes a run on one quiet CPU core.
 """

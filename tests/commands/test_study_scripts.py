@@ -63,10 +63,15 @@ def run_study(study: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess
     return subprocess.run([sys.executable, study, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
+def test_what_is_typed_takes_the_place_of_the_studys_own(tmp_path: Path) -> None:
+    done = run_study(REPO / "scripts" / "studies" / "mnist.py", "seed=7", "--dry-run", "outputs=runs", cwd=tmp_path)
+    assert "2 jobs: 2 missing" in done.stdout and "runs/mnist/cnn-s7-" in done.stdout
+
+
 @pytest.mark.slow
 def test_a_study_trains_what_can_be_trained_ends_in_a_table_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY_STUDY)
-    words = ["--outputs", "runs", *QUIET, "trainer.max_steps=20", "trainer.eval_every=20"]
+    words = ["outputs=runs", *QUIET, "trainer.max_steps=20", "trainer.eval_every=20"]
     done = run_study(Path("tiny.py"), *words, cwd=tmp_path)
     assert done.returncode == 1 and "2 of 4 jobs failed" in done.stderr
     finished = [path for path in tmp_path.glob("runs/digits/*/summary.json") if '"finished"' in path.read_text()]
