@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hyperrun.analysis.groups import Comparison, Group, setting
@@ -109,19 +109,34 @@ def sections(comparisons: Sequence[Comparison], experiments: Iterable[Experiment
         known, key=lambda name: (known[name].paper is None, name)
     )  # what can be held against the paper first
     for section in found.values():
-        section.rows.sort(key=lambda row: (order.index(row[0].name), row[1].trainable if row[1] else 0))
-    return sorted(found.values(), key=lambda section: order.index(section.rows[0][0].name))
+        section.rows.sort(key=in_section)
+    return sorted(found.values(), key=lambda section: min(order.index(row[0].name) for row in section.rows))
 
 
-def name_lengths(comparisons: Iterable[Comparison], experiments: Iterable[Experiment]) -> None:
-    """Add to the labels of groups whose length is not the experiment's what it is, for the picture."""
+def in_section(row: tuple[Experiment, Group | None]) -> tuple[int, bool, str, int]:
+    """Return a key that puts experiments of one target together, the one that trains it directly first."""
+    experiment, group = row
+    hyper = experiment.trainable != experiment.target
+    return experiment.target, hyper, experiment.name, group.trainable if group is not None else 0
+
+
+def for_picture(comparisons: Iterable[Comparison], experiments: Iterable[Experiment]) -> list[Comparison]:
+    """Return the comparisons with lengths that are not the experiments' in their titles, or labels if they differ."""
     known = {experiment.name: experiment for experiment in experiments}
-    for group in (group for comparison in comparisons for group in comparison.groups):
-        experiment = known.get(group.runs[0].summary.get("experiment") or "")
-        for key, value in (changes(experiment, group) if experiment else {}).items():
-            words = f"{key.rpartition('.')[2]}={value}"
-            if key in LENGTH and words not in group.label:
-                group.label += f" {words}"
+    shown = []
+    for comparison in comparisons:
+        lengths: list[str] = []
+        for group in comparison.groups:
+            experiment = known.get(group.runs[0].summary.get("experiment") or "")
+            changed = changes(experiment, group) if experiment is not None else {}
+            lengths.append(" ".join(f"{key.rpartition('.')[2]}={changed[key]}" for key in LENGTH if key in changed))
+        if len(set(lengths)) == 1 and lengths[0]:
+            comparison = replace(comparison, data=f"{comparison.data}, {lengths[0]}")
+        else:
+            for group, length in zip(comparison.groups, lengths, strict=True):
+                group.label += f" {length}" if length and length not in group.label else ""
+        shown.append(comparison)
+    return shown
 
 
 # ---------------------------------------------------------------- tables
@@ -178,7 +193,8 @@ def how_measured(section: Section) -> list[str]:
             commands.setdefault(md_cell("; ".join(where)), []).append(command(group.runs))
     lines = []
     for where, typed in commands.items():
-        lines += [f"{where}:", "", *(f"    {printable(line)}" for line in dict.fromkeys(typed) if line), ""]
+        known = [f"    {printable(line)}" for line in dict.fromkeys(typed) if line]
+        lines += [f"{where}:" if known else where, "", *known, *[""] * bool(known)]
     return lines
 
 

@@ -98,7 +98,7 @@ def main(argv: list[str]) -> int:
 def write_results(path: Path, runs: Runs) -> list[str]:
     """Write the page of all experiments and the plot of those that were run; return what was written."""
     from hyperrun.analysis.plot import draw, picture
-    from hyperrun.analysis.results import Experiment, name_lengths, results_page
+    from hyperrun.analysis.results import Experiment, for_picture, results_page
     from hyperrun.commands.counting import counted
     from hyperrun.commands.hydra_app import compose_config
     from hyperrun.commands.ls import choices
@@ -112,10 +112,9 @@ def write_results(path: Path, runs: Runs) -> list[str]:
     known = {experiment.name for experiment in experiments}
     theirs = Runs([run for run in runs.finished if run.summary.get("experiment") in known], runs.unfinished)
     comparisons = compare(theirs)
-    name_lengths(comparisons, experiments)
     plot = path.with_suffix(".png") if comparisons else None
     if plot is not None:
-        write_beside(plot, picture(draw(comparisons), "png"))
+        write_beside(plot, picture(draw(for_picture(comparisons, experiments)), "png"))
     write_beside(path, results_page(theirs, comparisons, experiments, plot.name if plot else None))
     others = len(runs.finished) - len(theirs.finished)
     beside = f" ({others} runs of no experiment left out)" if others else ""

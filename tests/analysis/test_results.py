@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hyperrun.analysis import compare, read_runs
-from hyperrun.analysis.results import Experiment, duration, name_lengths, results_page
+from hyperrun.analysis.results import Experiment, duration, for_picture, results_page
 from hyperrun.analysis.runs import computed_keys
 from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import to_dict
@@ -124,10 +124,16 @@ def test_data_that_were_not_verified_are_marked(tmp_path: Path) -> None:
 
 
 def test_the_picture_says_of_another_length_which(outputs: Path) -> None:
-    comparisons = compare(read_runs([outputs]))
-    name_lengths(comparisons, experiments())
-    labels = {group.label for comparison in comparisons for group in comparison.groups}
-    assert {"cifar10_wrn40_2 max_steps=100", "mnist_cnn", "static z_dim=4"} <= labels
+    shown = for_picture(compare(read_runs([outputs])), experiments())
+    assert [comparison.data for comparison in shown] == ["cifar10, max_steps=100", "digits", "mnist"]
+    full = ["experiment=ha2016/cifar10_wrn40_2", "seed=0"]
+    trained(outputs, *full, trainable=2235530)
+    shown = for_picture(compare(read_runs([outputs])), experiments())
+    assert shown[0].data == "cifar10"
+    assert all("max_steps" in group.label for group in shown[0].groups), "give_labels has said it"
+    trained(outputs, "experiment=ha2016/mnist_hypercnn", "trainer.epochs=2", "seed=0", trainable=12910)
+    mnist = for_picture(compare(read_runs([outputs])), experiments())[2]
+    assert {group.label for group in mnist.groups} == {"mnist_cnn", "mnist_hypercnn epochs=2"}
 
 
 def test_what_stands_in_a_run_folder_cannot_break_the_table(tmp_path: Path) -> None:
