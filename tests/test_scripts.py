@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
-SHELL_FILES = ["scripts/_env.sh", "scripts/quickstart", "scripts/test", "scripts/one_machine_slurm", ".ci/run"]
+SHELL_FILES = [
+    "scripts/_env.sh",
+    "scripts/quickstart",
+    "scripts/test",
+    "scripts/results",
+    "scripts/one_machine_slurm",
+    ".ci/run",
+]
 TOOLS = ["basename", "cat", "cksum", "dirname", "flock", "readlink", "rm", "sh", "sleep"]
 
 # Makes an environment whose python and hyperrun are scripts, and notes each call.
@@ -229,3 +236,10 @@ def test_packages_that_lack_files_are_forgotten(checkout: Checkout) -> None:
     code, _, err = checkout.run("scripts/quickstart")
     assert code == 0, err
     assert sorted(path.name for path in site.glob("*.dist-info")) == ["mine-1.0.dist-info", "rich-1.0.dist-info"]
+
+
+def test_results_are_written_beside_the_readme(checkout: Checkout) -> None:
+    code, out, err = checkout.run("scripts/results", "runs", "more runs")
+    assert code == 0, err
+    page = f"{checkout.path}/docs/results.md"
+    assert out == f"{checkout.path}\n<compare>\n<runs>\n<more runs>\n<--results>\n<{page}>\n"

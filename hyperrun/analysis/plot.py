@@ -16,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from hyperrun.analysis.curves import Curve, find_curves
 from hyperrun.analysis.groups import Comparison, Group
 from hyperrun.analysis.labels import place_labels
+from hyperrun.errors import printable
 from hyperrun.tracking.metrics import read_metrics
 from hyperrun.tracking.run_folder import METRICS as ROWS
 
@@ -38,6 +40,7 @@ MOST_LABELS = 14
 KINDS = {
     "none": ("s", "#5f6368"),
     "static": ("o", "#1668b8"),
+    "chunked": ("v", "#7a5230"),
     "dynamic": ("^", "#c2570c"),
     "conditional": ("D", "#8a3ffc"),
 }
@@ -123,7 +126,9 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
         return metric.shown(group.test.mean)
 
     panel.set_xscale("log")
-    for i, group in enumerate(g for g in groups if g.twin is not None):
+    curves = find_curves(groups)
+    on_curves = [group for curve in curves for group in curve.groups]
+    for i, group in enumerate(g for g in groups if g.twin is not None and g not in on_curves):
         assert group.twin is not None
         x, y = [group.trainable, group.twin.trainable], [value(group), value(group.twin)]
         label = "to its direct twin" if i == 0 else None
@@ -134,6 +139,9 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
         steps = [(group.trainable, value(group)) for group in front]
         x, y = zip(*[place for pair in itertools.zip_longest(steps, corners) for place in pair if place], strict=True)
         panel.plot(x, y, "-", color=FRONT_COLOUR, linewidth=1.4, alpha=0.65, zorder=2, label="Pareto front (filled)")
+    for points in (curve.groups for curve in curves):
+        x, y = [group.trainable for group in points], [value(group) for group in points]
+        panel.plot(x, y, "-", color=kind_style(points[0].hypernet)[1], linewidth=1.2, alpha=0.5, zorder=2)
     for hypernet in sorted({group.hypernet for group in groups}, key=lambda kind: (kind != "none", kind)):
         marker, colour = kind_style(hypernet)
         name = "direct" if hypernet == "none" else f"{hypernet} hypernet"
@@ -161,6 +169,11 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
     low, high = min(counts), max(counts)
     room = max(1.25, (high / low) ** 0.09)
     panel.set_xlim(low / room, high * room**1.6)  # labels stand to the right of their points, as a rule
+    # one line for a whole curve: one from each of its points would be a fan
+    levels = {value(group.twin) for group in on_curves if group.twin is not None}
+    for i, level in enumerate(sorted(levels)):
+        label = "level of the direct twin" if i == 0 else None
+        panel.plot(panel.get_xlim(), [level, level], ":", color="#6b7078", linewidth=1.1, zorder=1, label=label)
     panel.xaxis.set_major_locator(FixedLocator(parameter_ticks(low / room, high * room**1.6, most=8)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: count_text(tick)))
@@ -172,7 +185,16 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
     # below the axis: above it the legend would cover points
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4, columnspacing=1.2)
     labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
-    return [(group.trainable, value(group), group.label, kind_style(group.hypernet)[1]) for group in labelled]
+    short = short_labels(curves)
+    texts = [(group, short.get(group, group.label)) for group in labelled]
+    return [(group.trainable, value(group), text, kind_style(group.hypernet)[1]) for group, text in texts]
+
+
+def short_labels(curves: Sequence[Curve]) -> dict[Group, str]:
+    """Return the labels of groups on a curve whose colour says the rest: the only curve of its kind of hypernet."""
+    kinds = [curve.groups[0].hypernet for curve in curves]
+    only = [curve for curve, kind in zip(curves, kinds, strict=True) if kinds.count(kind) == 1]
+    return {group: printable(curve.label(group)) for curve in only for group in curve.groups}
 
 
 def draw_curves(comparison: Comparison) -> Picture | None:

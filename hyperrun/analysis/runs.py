@@ -168,8 +168,7 @@ def read_run(folder: Path) -> Run:
     """
     config = _read_config(folder / CONFIG)
     flat = dict(_flatten(config))
-    computed = dict(_flatten(what_is_computed(config)))
-    computed.pop("seed", None)
+    computed = computed_keys(config)
     summary = _from_config(config)
     if os.path.lexists(folder / SUMMARY):
         summary |= _read_summary(folder / SUMMARY)
@@ -187,6 +186,13 @@ def read_run(folder: Path) -> Run:
         status, reason = "running", f"process {pid} is training it"
     summary["status"] = status
     return Run(folder, status, summary, flat, computed, printable(reason), step)
+
+
+def computed_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the dotted keys of a config that the result depends on, the seed left out: Run.computed."""
+    computed = dict(_flatten(what_is_computed(config)))
+    computed.pop("seed", None)
+    return computed
 
 
 def read_file(path: Path) -> bytes:

@@ -192,27 +192,27 @@ def markdown(runs: Runs, comparisons: list[Comparison]) -> str:
     lines = []
     for comparison in comparisons:
         shown = columns(comparison)
-        lines += [f"**{_cell(comparison.title)}**", "", _row(["", *(column.heading for column in shown)])]
-        lines.append(_row([":-", *("-:" if column.justify == "right" else ":-" for column in shown)]))
+        lines += [f"**{md_cell(comparison.title)}**", "", md_row(["", *(column.heading for column in shown)])]
+        lines.append(md_row([":-", *("-:" if column.justify == "right" else ":-" for column in shown)]))
         for group in comparison.groups:
-            texts = [_cell(column.text(group)) for column in shown]
+            texts = [md_cell(column.text(group)) for column in shown]
             if group.on_front:
                 texts[0] = f"**{texts[0]}**"
-            lines.append(_row(["●" if group.on_front else "", *texts]))
+            lines.append(md_row(["●" if group.on_front else "", *texts]))
         lines += ["", FOOTNOTE, ""]
     if runs.unfinished:
-        lines += ["**not finished**", "", _row(["run", "status", "step", "reason"]), _row([":-", ":-", "-:", ":-"])]
+        lines += ["**not finished**", "", md_row(["run", "status", "step", "reason"]), md_row([":-", ":-", "-:", ":-"])]
         for run in runs.unfinished:
-            lines.append(_row([_cell(str(run.path)), run.status, step_text(run), _cell(run.reason)]))
+            lines.append(md_row([md_cell(str(run.path)), run.status, step_text(run), md_cell(run.reason)]))
         lines.append("")
     return "\n".join(lines)
 
 
-def _row(cells: list[str]) -> str:
+def md_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(text: str) -> str:
+def md_cell(text: str) -> str:
     """Return text that Markdown shows as it is."""
     escaped = "".join(f"\\{c}" if c in "\\|*_`[]<>#" else c for c in printable(text))
     return escaped.replace("&", "&amp;")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hyperrun.analysis.filters import Condition, filter_runs
 from hyperrun.analysis.groups import compare
-from hyperrun.analysis.runs import read_runs
+from hyperrun.analysis.runs import Runs, computed_keys, read_runs
 from hyperrun.analysis.table import as_csv, as_json, markdown, print_comparison
 from hyperrun.commands.arguments import Arguments
 from hyperrun.errors import UserError, choose
@@ -32,13 +32,14 @@ def main(argv: list[str]) -> int:
     add("--csv", metavar="FILE", help="one line for each group of seeds; - is standard output")
     add("--json", action="store_true", help="print one JSON object")
     add("--markdown", action="store_true", help="print Markdown tables")
+    add("--results", metavar="FILE", help="a page (.md) of all experiments, those not run, too, and its plot beside it")
     add("--text-plot", action="store_true", help="draw the plot in the terminal, too")
     add("--wandb", action="store_true", help="record the comparison in W&B; with a login save a view of the project")
     args = parser.parse_args(argv)
     alone = [name for name in ("--json", "--markdown") if vars(args)[name[2:]]] + ["--csv -"] * (args.csv == "-")
     if len(alone) + args.text_plot > 1 and alone:
         raise UserError(f"{' and '.join([*alone, *['--text-plot'] * args.text_plot])} cannot share standard output")
-    for flag in ("plot", "html", "csv"):
+    for flag in ("plot", "html", "csv", "results"):
         check_writable(flag, getattr(args, flag))
     conditions = [Condition.parse(text) for text in args.where]
 
@@ -61,6 +62,8 @@ def main(argv: list[str]) -> int:
 
         write_beside(Path(args.html), page(runs, comparisons))
         written.append(f"page    {args.html}")
+    if args.results:
+        written += write_results(Path(args.results), runs)
     if args.wandb:
         from hyperrun.analysis.wandb_comparison import log_comparison
 
@@ -92,6 +95,32 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def write_results(path: Path, runs: Runs) -> list[str]:
+    """Write the page of all experiments and the plot of those that were run; return what was written."""
+    from hyperrun.analysis.plot import draw, picture
+    from hyperrun.analysis.results import Experiment, for_picture, results_page
+    from hyperrun.commands.counting import counted
+    from hyperrun.commands.hydra_app import compose_config
+    from hyperrun.commands.ls import choices
+    from hyperrun.config import to_dict
+
+    experiments = []
+    for name, _ in choices("experiment"):
+        config = compose_config([f"experiment={name}"])
+        count, computed = counted(config), computed_keys(to_dict(config))
+        experiments.append(Experiment(name, config.data.name, count.trainable, count.target, config.paper, computed))
+    known = {experiment.name for experiment in experiments}
+    theirs = Runs([run for run in runs.finished if run.summary.get("experiment") in known], runs.unfinished)
+    comparisons = compare(theirs)
+    plot = path.with_suffix(".png") if comparisons else None
+    if plot is not None:
+        write_beside(plot, picture(draw(for_picture(comparisons, experiments)), "png"))
+    write_beside(path, results_page(theirs, comparisons, experiments, plot.name if plot else None))
+    others = len(runs.finished) - len(theirs.finished)
+    beside = f" ({others} runs of no experiment left out)" if others else ""
+    return [f"results {path}{beside}", *([f"plot    {plot}"] if plot else [])]
+
+
 def check_writable(flag: str, name: str | None) -> None:
     """Raise a UserError if a file cannot be made there, before any work is done."""
     if name is None or (flag == "csv" and name == "-"):
@@ -99,6 +128,8 @@ def check_writable(flag: str, name: str | None) -> None:
     path = Path(name)
     if flag == "plot":
         choose("kind of picture", path.suffix[1:].lower(), PLOT_FORMATS)
+    if flag == "results" and path.suffix != ".md":
+        raise UserError(f"--results {name}: the page is Markdown, its name ends in .md")
     if path.is_dir():
         raise UserError(f"--{flag} {name}: is a folder")
     if not path.parent.is_dir():

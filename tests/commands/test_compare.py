@@ -71,6 +71,19 @@ def test_files(here: Here, outputs: Path, tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes().startswith(magic)
 
 
+def test_results(here: Here, outputs: Path, tmp_path: Path) -> None:
+    made_up_run(outputs, "experiment=ha2016/mnist_hypercnn", test=0.9916, trainable=12910)
+    done = here("compare", "--results", "r.md")
+    assert done.out.splitlines()[-2:] == ["results r.md (4 runs of no experiment left out)", "plot    r.png"]
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "r.md").read_text()
+    assert "| `mnist_hypercnn` | 12,910 | 0.31 | 99.16 (1) | 99.24 | 4,244 (`conv2.weight`) | 20.0 s |" in text
+    not_run = [line for line in text.splitlines() if "| not run |" in line]
+    assert len(not_run) == len(list((REPO / "conf" / "experiment").rglob("*.yaml"))) - 1
+    assert "| `cifar10_hyperresnet40_2` | 147,610 | 15.14 | not run | 92.77 | 148,000 |" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "r.md", "r.png"]
+
+
 @pytest.mark.parametrize(
     ("flags", "start"),
     [(["--json"], "{"), (["--markdown"], "**digits: test accuracy"), (["--csv", "-"], "data,metric,label")],
@@ -96,6 +109,8 @@ MISTAKES = [
     (["--where", "data=cifar10"], "none of 5 runs fulfils --where 'data=cifar10'"),
     (["--plot", "p.jpg"], "unknown kind of picture 'jpg'"),
     (["--plot", "no/p.png"], "--plot no/p.png: there is no folder no"),
+    (["--results", "page.html"], "--results page.html: the page is Markdown, its name ends in .md"),
+    (["--results", "no/p.md"], "--results no/p.md: there is no folder no"),
     (["--html", "outputs"], "--html outputs: is a folder"),
     (["--where", "status=failed", "--plot", "p.png"], "--plot needs a run that is finished; here is none"),
     (["--json", "--markdown"], "--json and --markdown cannot share standard output"),

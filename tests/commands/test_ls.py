@@ -61,7 +61,8 @@ def test_json_of_each_group(here: Here, listing: dict[str, Any], what: str) -> N
             assert entry["params/compression"] == pytest.approx(
                 entry["params/target"] / entry["params/trainable"], abs=1e-4
             )
-            assert (entry["params/generated"] > 0) == ("hyper" in entry["name"])
+            hyper = "hyper" in entry["name"] or entry["name"] in ("compression/static", "compression/chunked")
+            assert (entry["params/generated"] > 0) == hyper
 
 
 PAPER = {
@@ -126,6 +127,22 @@ def test_pairs_of_experiments_have_the_same_target(listing: dict[str, Any]) -> N
     for generated, direct in [("mnist_hypercnn", "mnist_cnn"), ("cifar10_hyperresnet40_2", "cifar10_wrn40_2")]:
         ours, theirs = found[f"ha2016/{generated}"], found[f"ha2016/{direct}"]
         assert ours["params/target"] == theirs["params/target"] == theirs["params/trainable"]
+
+
+def test_compression_experiments_are_of_one_target(here: Here, listing: dict[str, Any]) -> None:
+    found = {entry["name"]: entry for entry in listing["experiments"]}
+    assert found["compression/direct"]["params/trainable"] == 691_386
+    for name in ("compression/static", "compression/chunked"):
+        assert (found[name]["params/target"], found[name]["params/generated"]) == (691_386, 677_376)
+    # what the files' headers say
+    static, chunked = (f"experiment=compression/{name}" for name in ("static", "chunked"))
+    for line, ends in (
+        (f"{static} hypernet.z_dim=4,256", ["16,226", "1,178,954"]),
+        (f"{chunked} hypernet.chunk_size=288,4608", ["38,010", "314,970"]),
+    ):
+        out = here("train", "-m", *line.split(), "--dry-run").out
+        header = (REPO / "conf" / "experiment" / f"{line.split()[0].removeprefix('experiment=')}.yaml").read_text()
+        assert all(f" {count} " in out and count in header for count in ends)
 
 
 def test_models_are_counted_for_the_data_asked_for(here: Here, listing: dict[str, Any]) -> None:

@@ -1,0 +1,76 @@
+"""What the studies share: lines of `hyperrun train -m`, one after the other, and the table of what they made."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyperrun.commands.arguments import Arguments
+from hyperrun.errors import UserError
+
+BUDGETS = ("small", "paper")
+
+
+def study(about: str | None, data: str, small: Sequence[str], paper: Sequence[str]) -> int:
+    """Train every line of the budget that is asked for, then print `hyperrun compare`; return the exit status.
+
+    Finished runs are skipped and interrupted ones resumed, as in every sweep: the same line again goes on.
+
+    about: what --help says. data: the data set that the lines are on, unless they say data=NAME. small, paper: what
+    stands behind `hyperrun train -m` in each line.
+    """
+    parser = Arguments(Path(sys.argv[0]).name, about or "")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, an hour or two; paper: a GPU (small)")
+    add("--dry-run", action="store_true", help="show the jobs and which of them are done; train nothing")
+    add(
+        "override",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="goes to every line, in the place of its own: outputs=DIR seed=0",
+    )
+    try:
+        args = parser.parse_intermixed_args()
+    except UserError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    lines = [replaced(shlex.split(line), args.override) for line in {"small": small, "paper": paper}[args.budget]]
+    status = 0
+    for line in lines:
+        ended = hyperrun("train", "-m", *line, *["--dry-run"] * args.dry_run)
+        if ended not in (0, 1):  # 1: some jobs failed, which is no reason to leave out the others
+            return ended
+        status = max(status, ended)
+    folders = [f"{typed(line, 'outputs') or 'outputs'}/{typed(line, 'data') or data}" for line in lines]
+    made = [folder for folder in dict.fromkeys(folders) if Path(folder).expanduser().is_dir()]
+    return status if args.dry_run or not made else max(status, hyperrun("compare", *made))
+
+
+def replaced(line: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return a line with overrides in the place of those of its words that are about the same keys."""
+    keys = {word.partition("=")[0] for word in overrides}
+    return [*(word for word in line if word.partition("=")[0] not in keys), *overrides]
+
+
+def typed(line: Sequence[str], key: str) -> str | None:
+    """Return the value that a line gives to a key; None where it gives none."""
+    return next((word.removeprefix(f"{key}=") for word in line if word.startswith(f"{key}=")), None)
+
+
+def hyperrun(*words: str) -> int:
+    """Say and run a command line of hyperrun; return its exit status, 128 + n where signal n ended it."""
+    print(f"\n$ hyperrun {shlex.join(words)}", flush=True)
+    process = subprocess.Popen([sys.executable, "-m", "hyperrun", *words])
+    # Ctrl-C reaches both processes: the other one saves its run, and this one waits for it
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: process.send_signal(signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    ended = process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return ended if ended >= 0 else 128 - ended
