@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "parameters against accuracy of many runs: tables, plot, CSV, HTML",
     "export": "the trained network as a plain one: safetensors, ONNX or torch.export, with a model card",
     "sample": "let a trained language model write",
+    "analyze": "the paper's figures from runs: kernels, embeddings, saturation, how weights change along a text",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
     "data": "say where a data set is looked for and what is there; --download gets it",
     "env": "versions, devices and paths: what a bug report needs",

@@ -25,8 +25,8 @@ GATES = ("i", "g", "f", "o")
 SATURATED = 0.95
 """A tanh counts as saturated beyond this in absolute value; a gate above this or below 1 - this."""
 
-BINS = 100
-"""Of every histogram: of width 0.02 over [-1, 1], 0.01 over [0, 1]."""
+BINS = 80
+"""Of every histogram, over [-1, 1] or [0, 1]: edges of bins are at SATURATED and 1 - SATURATED, too."""
 
 CHUNK = 128
 """Steps whose values are kept before they are counted."""
