@@ -1,4 +1,4 @@
-"""A text, under each character how much the four recurrent weight matrices changed at that step (figure 4 of Ha et al.).
+"""A text, under each character how much the four recurrent matrices changed at that step (figure 4 of Ha et al.).
 
 The change of W_h of gate y at step t is ||d_h^y(t) - d_h^y(t-1)||_2, of the scaling vectors: see
 recurrent_states.read_text. A row's colour is full at the row's own 99th percentile over the text that was read, because
@@ -39,6 +39,8 @@ FULL = 0.99
 
 SHOWN = {"\n": "↵", "\t": "→", EOS: "↵"}
 
+CHANGE = "||d<sub>h</sub>(t) &minus; d<sub>h</sub>(t&minus;1)||<sub>2</sub>"
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -65,7 +67,7 @@ class Strip:
 
 
 def make_strip(title: str, ids: Tensor, vocabulary: Vocabulary, changes: Mapping[str, Tensor]) -> Strip:
-    """Return what is shown of a text int64 [N] and the changes [N] of each gate, the beginning left out if it can be."""
+    """Return what is shown of a text int64 [N] with the changes [N] of each gate, without its cold beginning."""
     start = COLD if len(ids) > 2 * COLD else 1  # at the first symbol nothing has changed yet
     end = " " if vocabulary.unit == "word" else ""
     symbols = [printable_symbol(vocabulary.symbols[i]) + end for i in ids[start:].tolist()]
@@ -102,7 +104,7 @@ def draw_strip(strip: Strip) -> Picture:
     strip = strip.first(MOST_IN_PICTURE)
     lines, gates = broken_into_lines(strip.symbols), list(strip.changes)
     text, row, gap = 0.23, 0.105, 0.10  # heights in inches
-    high, top, left, cell = text + len(gates) * row + gap, 1.0, 0.35, 0.115
+    high, top, left, cell = text + len(gates) * row + gap, 0.72, 0.35, 0.115
     width, height = left + CELLS * cell + 0.2, top + len(lines) * high + 0.1
     with matplotlib.rc_context(STYLE), quiet():
         figure = Picture(figsize=(width, height), dpi=DPI)
@@ -188,16 +190,16 @@ h1 {{ font-size: 1.2rem; }}
 ul {{ list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; font-size: .85rem; }}
 li b {{ display: inline-block; width: 1em; height: .7em; margin-right: .4em; }}
 .text {{ font-family: "DejaVu Sans Mono", ui-monospace, monospace; overflow-wrap: anywhere; }}
-.text span {{ display: inline-block; white-space: pre; line-height: 1.3em; padding-bottom: {0.38 * len(gates) + 0.35:.2f}em;
-  print-color-adjust: exact; background: {rows}; }}
+.text span {{ display: inline-block; white-space: pre; line-height: 1.3em;
+  padding-bottom: {0.38 * len(gates) + 0.35:.2f}em; print-color-adjust: exact; background: {rows}; }}
 .text span:hover {{ outline: 1px solid #202124; }}
 </style>
 </head>
 <body>
 <h1>{_text(strip.title)}</h1>
 <p>Under each character a bar for each recurrent weight matrix, from top to bottom as in the legend: the stronger its
-colour, the more the matrix changed as the character was read, ||d<sub>h</sub>(t) &minus; d<sub>h</sub>(t&minus;1)||<sub>2</sub>.
-The numbers stand in each character's title.</p>
+colour, the more the matrix changed as the character was read, {CHANGE}. The
+numbers stand in each character's title.</p>
 <ul>{legend}</ul>
 <p class="text">{"".join(spans)}</p>
 </body>

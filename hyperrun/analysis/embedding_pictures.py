@@ -18,6 +18,7 @@ from hyperrun.analysis.picture_parts import (
     layer_colours,
     panels,
     short_names,
+    styled,
     title,
 )
 from hyperrun.hypernets import ChunkedHypernet, HyperModel, StaticHypernet
@@ -44,17 +45,19 @@ class Embeddings:
         return cosines(torch.stack([z.mean(0) for z in self.layers.values()]))
 
     def projected(self) -> tuple[dict[str, Tensor], list[float]]:
-        """Return name -> [tiles, 2] on the first two principal components of all tiles, and their part of the variance."""
+        """Return name -> [tiles, 2] on the first two principal components of all tiles, and these components' share of the
+        variance.
+
+        The sign of a component is chosen so that its largest number is positive: else the picture might turn over.
+        """
         table = torch.cat(list(self.layers.values())).double()
         centred = table - table.mean(0)
         _, values, axes = torch.linalg.svd(centred, full_matrices=False)
         axes = axes[:2]
-        signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # else the picture may turn over
-        places = centred @ (axes * signs).T
-        parts = values.square() / values.square().sum().clamp_min(1e-300)
-        return dict(zip(self.layers, places.split([len(z) for z in self.layers.values()]), strict=True)), parts[
-            :2
-        ].tolist()
+        signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+        places = (centred @ (axes * signs).T).split([len(z) for z in self.layers.values()])
+        shares = values.square() / values.square().sum().clamp_min(1e-300)
+        return dict(zip(self.layers, places, strict=True)), shares[:2].tolist()
 
 
 def cosines(rows: Tensor) -> Tensor:
@@ -84,6 +87,7 @@ def layer_embeddings(model: nn.Module) -> list[Embeddings]:
     return found
 
 
+@styled
 def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return heat maps of title -> embeddings, side by side: 1 is the same direction, 0 none in common."""
     most = max(len(found.layers) for found in embeddings.values())
@@ -116,6 +120,7 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
     return figure
 
 
+@styled
 def draw_projection(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return the first two principal components of all tiles' embeddings, coloured by layer; title -> embeddings."""
     figure, places = panels(1, len(embeddings), 5.6, 4.8)

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure as Picture
 
-from hyperrun.analysis.picture_parts import MOST_NAMED, explain_colours, layer_colours, panels, short_names, title
+from hyperrun.analysis.picture_parts import (
+    MOST_NAMED,
+    explain_colours,
+    layer_colours,
+    panels,
+    short_names,
+    styled,
+    title,
+)
 from hyperrun.hypernets.generated_statistics import PREFIX
 from hyperrun.tracking.metrics import read_metrics
 
@@ -32,6 +40,7 @@ def generated_curves(metrics: Path) -> Curves:
     return curves
 
 
+@styled
 def draw_generated(curves: Mapping[str, Curves]) -> Picture:
     """Return norm and standard deviation of the generated tensors over the steps: a row of panels for each run.
 

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure as Picture
 from torch import Tensor
 
-from hyperrun.analysis.picture_parts import SIGNED_MAP, grid_of, panels, title
+from hyperrun.analysis.picture_parts import SIGNED_MAP, grid_of, panels, styled, title
 from hyperrun.analysis.plot import spread
 
 MOST_LAYERS = 4
@@ -22,6 +22,9 @@ MOST_CHANNELS = 32
 
 MOST_NUMBERS = 256
 """Rows and columns that are drawn of a matrix."""
+
+FULL = 0.995
+"""Quantile of the absolute values at which a colour is full."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ def chosen_layers(names: Sequence[str]) -> list[str]:
     return spread(list(names), MOST_LAYERS)
 
 
+@styled
 def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
     """Return a picture of kernels: a row for each layer, a column for each run; None leaves a place empty.
 
-    Where there is one column, the panels stand side by side. Each panel has a scale of its own: kernels of equal
-    structure may differ in size. Every kernel stands in the row of its output channel and the column of its input
+    Where there is one column, the panels stand side by side. Each panel has a scale of its own, since kernels of equal
+    structure may differ in size; it ends at the 99.5th percentile of the absolute values, or a few outliers would leave
+    the rest pale. Every kernel stands in the row of its output channel and the column of its input
     channel; of more than 32 channels the first 32 are drawn.
     """
     single = len(rows[0]) == 1
@@ -64,28 +69,34 @@ def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
         for side in panel.spines.values():
             side.set_visible(False)
         image, across, down, cell = tiled(kernel.weight.detach().float().cpu())
-        largest = float(image[~image.isnan()].abs().max()) or 1.0
+        largest = float(image[~image.isnan()].abs().quantile(FULL)) or 1.0
         drawn = panel.imshow(image.numpy(), cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
-        bar = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.02)
+        bar = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.02, extend="both")
         bar.ax.tick_params(labelsize=7)
         bar.set_label("weight", fontsize=8)
         bar.outline.set_visible(False)  # type: ignore[operator]
         for axis, (what, numbers) in ((panel.xaxis, across), (panel.yaxis, down)):
+            axis.set_label_text(what, fontsize=8)
+            if not numbers:
+                axis.set_ticks([])
+                continue
             every = max(1, math.ceil(numbers / 8))
             axis.set_ticks([cell * n + (cell - 2) / 2 if cell > 1 else n for n in range(0, numbers, every)])
             axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
             axis.set_tick_params(length=0)
-            axis.set_label_text(what, fontsize=8)
         shape = " x ".join(str(n) for n in kernel.weight.shape)
         how = "generated" if kernel.generated else "learned directly"
+        most = MOST_CHANNELS if kernel.weight.ndim > 2 else MOST_NUMBERS
+        if max(kernel.weight.shape[:2]) > most:
+            shape += f" (of each the first {most})"
         title(panel, f"{kernel.label}: {kernel.name}\n{how}, {shape}")
     return figure
 
 
 def tiled(weight: Tensor) -> tuple[Tensor, tuple[str, int], tuple[str, int], int]:
-    """Return the image of a weight, what stands across and down in it and how many, and the pixels from one to the next.
+    """Return the image of a weight, what and how many stand across and down in it, and the pixels from one to the next.
 
-    The image is float [height, width], NaN between kernels.
+    The image is float [height, width], NaN between kernels. How many is 0 where a number would say nothing.
     """
     if weight.ndim < 3:
         matrix = weight if weight.ndim == 2 else weight.reshape(1, -1)
@@ -101,7 +112,7 @@ def tiled(weight: Tensor) -> tuple[Tensor, tuple[str, int], tuple[str, int], int
         lacking = -out % columns
         empty = kernels.new_full((lacking, *kernels.shape[1:]), torch.nan)
         kernels = torch.cat([kernels, empty]).view(-1, columns, *kernels.shape[2:])
-        across = down = "output channels, line by line"
+        across, down = f"{out} output channels, line by line", ""
     elif kernels.shape[1] < len(kernels) / 2:  # a few columns: they lie down
         kernels = kernels.transpose(0, 1)
         across, down = down, across
@@ -110,4 +121,5 @@ def tiled(weight: Tensor) -> tuple[Tensor, tuple[str, int], tuple[str, int], int
     framed = torch.nn.functional.pad(kernels, (0, gap, 0, gap), value=math.nan)
     image = framed.transpose(1, 2).reshape(rows * (height + gap), columns * (width + gap))
     image = image[: image.shape[0] - gap, : image.shape[1] - gap]
-    return image, (across, columns), (down, rows), max(height, width) + gap
+    count = (0, 0) if not down else (columns, rows)
+    return image, (across, count[0]), (down, count[1]), max(height, width) + gap

@@ -1,4 +1,4 @@
-"""What the pictures of a run share: a grid of panels, colours that colour-blind people can tell apart, layer colours."""
+"""What the pictures of runs share: panels, colours that colour-blind people can tell apart, colours of layers."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ SIGNED_MAP = "PuOr"
 """Of values on both sides of zero: orange below, white at zero, purple above."""
 
 
+styled = matplotlib.rc_context(STYLE)
+"""Decorates what draws: in hyperrun's style."""
+
+
 def panels(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Picture, list[list[Axes]]]:
-    """Return a picture with rows x columns panels of this size in inches, in hyperrun's style."""
-    with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, **options)]
+    """Return a picture with rows x columns panels of this size in inches."""
+    figure = Picture(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, **options)]
 
 
 def title(panel: Axes, text: str) -> None:

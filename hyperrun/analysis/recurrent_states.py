@@ -19,7 +19,7 @@ from hyperrun.hypernets import DynamicModel, HyperModel, materialize
 from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
 from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, State, gate_values, hidden_activation
 
-GATES = ("i", "g", "f", "o")
+GATES: tuple[str, ...] = ("i", "g", "f", "o")
 """In the order of the author's code; g is the candidate, behind a tanh, the others are behind a sigmoid."""
 
 SATURATED = 0.95
@@ -42,7 +42,7 @@ class LayerSteps:
     """name -> [T, H]. LSTM: hidden (what the output gate lets through: tanh(c_t), with layer norm tanh(LN(c_t))), cell
     (tanh(c_t); only where layer norm makes it another), i, g, f, o after their nonlinearities. RNN: hidden (h_t)."""
     scales: dict[str, Tensor]
-    """Gate -> scaling vectors d_h(t) [T, H] of W_h of a HyperLSTM (or "h" for the one matrix of a HyperRNN in its scaled
+    """Gate -> scaling vectors d_h(t) [T, H] of W_h of a HyperLSTM ("h": of a HyperRNN's one matrix, in its scaled
     form); empty for others."""
 
 
@@ -56,9 +56,7 @@ def recurrent_target(model: nn.Module) -> RecurrentLM | None:
 
 
 @torch.no_grad()
-def recorded_steps(
-    model: RecurrentLM, ids: Tensor, chunk: int = CHUNK
-) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
+def recorded_steps(model: RecurrentLM, ids: Tensor, chunk: int = CHUNK) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
     """Read a text; yield, chunk by chunk, the logits [T, vocabulary] and what each layer did in these T steps.
 
     model: in eval mode (dropout would be left out here in any case). ids: int64 [N].
@@ -117,9 +115,7 @@ def lstm_step(
     return (o * hidden, c, *carried), values, scales
 
 
-def rnn_step(
-    layer: RNNLayer | HyperRNN, x: Tensor, state: State
-) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
+def rnn_step(layer: RNNLayer | HyperRNN, x: Tensor, state: State) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
     """Return the same of an RNN, whose only value is its output."""
     scales = {}
     if isinstance(layer, HyperRNN):
@@ -187,8 +183,10 @@ def read_text(model: RecurrentLM, ids: Tensor) -> Reading:
     """Let a model read a text and return what it did. ids: int64 [N], at least two of them.
 
     The change of a weight matrix is the Euclidean norm of the difference of its scaling vector: W_h(t) is
-    diag(d_h(t)) W_h, and the paper does not say which norm its figure 4 has (the Frobenius norm of the difference of the
-    matrices would weigh each unit with the length of its row of W_h).
+    diag(d_h(t)) W_h, and the paper does not say which norm its figure 4 has (the Frobenius norm of the difference of
+    the matrices would weigh each unit with the length of its row of W_h).
+
+    Every value of a text is counted, none is kept: the memory needed does not grow with the text.
     """
     histograms: list[dict[str, Histogram]] = [{} for _ in model.layers]
     changes: list[dict[str, list[Tensor]]] = [{} for _ in model.layers]

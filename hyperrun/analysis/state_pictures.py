@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as Picture
 
-from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, title
+from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, styled, title
 from hyperrun.analysis.recurrent_states import GATES, SATURATED, Histogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 GATE_NAMES = {"i": "input gate i", "g": "candidate g", "f": "forget gate f", "o": "output gate o"}
 
@@ -17,6 +21,7 @@ Layers = Mapping[str, Mapping[str, Histogram]]
 """Title of a panel (model, and layer where there are several) -> name of a value -> histogram."""
 
 
+@styled
 def draw_hidden(layers: Layers) -> Picture:
     """Return the histograms of what the output gate lets through: tanh(c_t), with layer norm tanh(LN(c_t)).
 
@@ -47,8 +52,9 @@ def draw_hidden(layers: Layers) -> Picture:
     return figure
 
 
+@styled
 def draw_gates(layers: Layers) -> Picture | None:
-    """Return the histograms of the gates after their nonlinearities: a row for each model; None where none has gates."""
+    """Return the histograms of the gates after their nonlinearities, a row for each model; None without gates."""
     gated = {label: values for label, values in layers.items() if "i" in values}
     if not gated:
         return None
@@ -64,7 +70,7 @@ def draw_gates(layers: Layers) -> Picture | None:
     return figure
 
 
-def draw_histogram(panel, found: Histogram, label: str) -> None:  # noqa: ANN001
+def draw_histogram(panel: Axes, found: Histogram, label: str) -> None:
     """Draw a normalized histogram, its saturated ends in another colour and hatched."""
     edges, density = found.density()
     middles, width = (edges[1:] + edges[:-1]) / 2, float(edges[1] - edges[0])
@@ -72,7 +78,7 @@ def draw_histogram(panel, found: Histogram, label: str) -> None:  # noqa: ANN001
     ends = (middles < low) | (middles > SATURATED)
     for part, colour, hatch, name in ((~ends, FILL, None, label), (ends, SHADE, "////", "saturated")):
         panel.bar(
-            middles[part].numpy(), density[part].numpy(), width, color=colour, hatch=hatch, edgecolor="white" if hatch else colour,
-            linewidth=0, label=name or None,
+            middles[part].numpy(), density[part].numpy(), width, color=colour, hatch=hatch,
+            edgecolor="white" if hatch else colour, linewidth=0, label=name or None,
         )  # fmt: skip
     panel.set_xlim(found.low, found.high)

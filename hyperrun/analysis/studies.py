@@ -1,8 +1,8 @@
-"""What can be seen in a trained model, by kind of model: pictures, pages and numbers of one run or several side by side.
+"""What can be seen in a trained model, by kind of model: pictures, pages and numbers of runs side by side.
 
-    findings = analyze([load_run("outputs/ptb_char/lstm-s0-..."), load_run("outputs/ptb_char/hyperlstm-s0-...")])
-    findings.pictures["hidden_activations"]  # a matplotlib figure
-    findings.numbers["recurrent"]["hyperlstm"]["layers"][0]["hidden"]["saturated"]
+findings = analyze([load_run("outputs/ptb_char/lstm-s0-..."), load_run("outputs/ptb_char/hyperlstm-s0-...")])
+findings.pictures["hidden_activations"]  # a matplotlib figure
+findings.numbers["recurrent"]["hyperlstm"]["layers"][0]["hidden"]["saturated"]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hyperrun.analysis.state_pictures import draw_gates, draw_hidden
 from hyperrun.config import TextData
 from hyperrun.data import load_text
 from hyperrun.errors import UserError
-from hyperrun.hypernets import DynamicModel, HyperModel, materialize
+from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel, materialize
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.recurrent import RecurrentLM
 from hyperrun.trained import LoadedRun
@@ -89,14 +89,15 @@ def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> F
             seen |= mine.keys()
     for label, run in labelled.items():
         if label not in seen:
+            kind = type(run.model).__name__
             raise UserError(
-                f"{run.folder.path}: there are no pictures of a {type(run.model).__name__} yet (kinds: {', '.join(STUDIES)})"
+                f"{run.folder.path}: there are no pictures of a {kind} (there are of: {', '.join(STUDIES)})"
             )
     return findings
 
 
 def labels(runs: list[LoadedRun]) -> dict[str, LoadedRun]:
-    """Return a label for each run: its model's name, where two have the same that of its folder, a run named twice once."""
+    """Return a label for each run, one named twice taken once: its model's name, that of its folder if two share it."""
     folders = {run.folder.path.resolve(): run for run in runs}
     named = Counter(run.config.model for run in folders.values())
     labelled: dict[str, LoadedRun] = {}
@@ -110,10 +111,8 @@ def labels(runs: list[LoadedRun]) -> dict[str, LoadedRun]:
 
 
 def has_fixed_weights(model: nn.Module) -> bool:
-    """Whether the model is a static, chunked or mlp hypernet's, or a plain network without recurrent layers."""
-    return isinstance(model, HyperModel) or type(model).__module__.split(".")[:2] != ["hyperrun", "hypernets"] and (
-        not isinstance(model, RecurrentLM)
-    )
+    """Whether the weights are the same for every input, and generated or those of a network that reads images."""
+    return not isinstance(model, DynamicModel | ConditionalModel | RecurrentLM)
 
 
 def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
@@ -154,9 +153,7 @@ def kernels_side_by_side(
     The layers are those that are generated in any of the runs, and for a single run the first of all, too, which is
     learned directly as a rule; where nothing is generated, all kernels.
     """
-    everything = {
-        name: w.ndim for tensors in weights.values() for name, w in tensors.items() if w.ndim >= 2
-    }
+    everything = {name: w.ndim for tensors in weights.values() for name, w in tensors.items() if w.ndim >= 2}
     made = [name for name in everything if any(name in names for names in generated.values())]
     kernels = [name for name, dimensions in everything.items() if dimensions > 2]
     layers = chosen_layers(made or kernels or list(everything))
@@ -270,4 +267,4 @@ STUDIES: dict[str, tuple[Callable[[nn.Module], bool], Callable[[Runs, Reader, Fi
     "static": (has_fixed_weights, study_static),
     "recurrent": (is_recurrent, study_recurrent),
 }
-"""Kind -> (whether it applies to a model, what adds its pictures, pages and numbers). A model may be of several kinds."""
+"""Kind -> (whether a model is of it, what adds the pictures, pages and numbers). A model may be of several kinds."""

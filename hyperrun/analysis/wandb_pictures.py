@@ -66,7 +66,7 @@ def log_findings(findings: Findings, runs: list[LoadedRun], folder: Path) -> tup
 
 
 def scalars(numbers: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Yield key/key/... and value of every number in nested dicts and lists of dicts; tables of numbers are left out."""
+    """Yield key/key/... and value of every number in nested dicts and lists of dicts; lists of numbers are left out."""
     if isinstance(numbers, Mapping):
         for key, value in numbers.items():
             yield from scalars(value, f"{prefix}/{key}" if prefix else str(key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -40,14 +41,15 @@ def main(argv: list[str]) -> int:
     folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
     make_folder(folder)
     findings = analyze(runs, args.split, args.symbols)
-    written = write_findings(findings, folder)
+    report = {**findings.numbers, "notes": findings.notes}
+    written = write_findings(findings, report, folder)
     lines, trouble = [], None
     if args.wandb:
         from hyperrun.analysis.wandb_pictures import log_findings
 
         lines, trouble = log_findings(findings, runs, folder)
     if args.json:
-        print(json.dumps(findings.numbers, indent=2))
+        print(json.dumps(report, indent=2))
     else:
         show(findings, written, lines)
     for warning in filter(None, [trouble]):
@@ -62,11 +64,11 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {error.strerror} (--out DIR names another place)") from None
 
 
-def write_findings(findings: Findings, folder: Path) -> list[Path]:
-    """Write NAME.png, NAME.html and analysis.json into a folder; return their paths."""
+def write_findings(findings: Findings, report: dict[str, Any], folder: Path) -> list[Path]:
+    """Write NAME.png, NAME.html and analysis.json, the report, into a folder; return their paths."""
     content: dict[str, bytes | str] = {f"{name}.png": picture(p, "png") for name, p in findings.pictures.items()}
     content |= {f"{name}.html": page for name, page in findings.pages.items()}
-    content[NUMBERS] = json.dumps({**findings.numbers, "files": list(content), "notes": findings.notes}, indent=2) + "\n"
+    content[NUMBERS] = json.dumps(report, indent=2) + "\n"
     for name, what in content.items():
         write_beside(folder / name, what)
     return [folder / name for name in content]

@@ -112,9 +112,7 @@ class HyperLSTM(nn.Module):
         h, c = lstm_update(pre.chunk(4, 1), c, self.forget_bias, self.norms(), kept, self.dropout)
         return h, c, new_a, hyper_c
 
-    def gate_sums(
-        self, x: Tensor, state: State, hyper_kept: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def gate_sums(self, x: Tensor, state: State, hyper_kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the sums of i, g, f, o before any layer norm [B, 4H], the scaling vectors d_h of these gates [B, 4H],
         and output and cell of the hyper cell after the step (eqs. 10 to 12)."""
         h, _, a, hyper_c = state
