@@ -31,8 +31,11 @@ CELLS = 80
 COLD = 100
 """Symbols at the beginning that the pictures leave out: the state is still that of an empty text."""
 
-MOST_IN_PICTURE, MOST_IN_PAGE = 640, 2000
-"""Symbols that are shown."""
+MOST_LINES = 8
+"""Of the picture."""
+
+MOST_IN_PAGE = 2000
+"""Symbols in the page."""
 
 FULL = 0.99
 """Quantile of a row's changes at which its colour is full."""
@@ -100,9 +103,8 @@ def broken_into_lines(symbols: Sequence[str], width: int = CELLS) -> list[list[i
 
 
 def draw_strip(strip: Strip) -> Picture:
-    """Return the passage as a picture: lines of at most 80 characters, under each a row for each gate."""
-    strip = strip.first(MOST_IN_PICTURE)
-    lines, gates = broken_into_lines(strip.symbols), list(strip.changes)
+    """Return the passage as a picture: eight lines of at most 80 characters, under each a row for each gate."""
+    lines, gates = broken_into_lines(strip.symbols)[:MOST_LINES], list(strip.changes)
     text, row, gap = 0.23, 0.105, 0.10  # heights in inches
     high, top, left, cell = text + len(gates) * row + gap, 0.72, 0.35, 0.115
     width, height = left + CELLS * cell + 0.2, top + len(lines) * high + 0.1
@@ -124,6 +126,7 @@ def draw_strip(strip: Strip) -> Picture:
                         )  # fmt: skip
             for g, gate in enumerate(gates):
                 strengths = np.repeat(strip.strength(gate)[line].numpy(), cells)
+                strengths[[at - 1 for at, cell_count in zip(starts[1:], cells, strict=True) if cell_count > 1]] = 0
                 colours = 1 - strengths[:, None] * (1 - np.array(to_rgb(colour_of(g))))
                 bottom = y + text + (g + 1) * row
                 place = (left, left + len(strengths) * cell, bottom, bottom - row * 0.9)
@@ -134,7 +137,7 @@ def draw_strip(strip: Strip) -> Picture:
         panel.set_xlim(0, width)
         panel.set_ylim(height, 0)
         panel.text(left, 0.24, strip.title, fontsize=10, fontweight="bold", parse_math=False)
-        said = "under each character: how much the recurrent weights changed as it was read, $||d_h(t) - d_h(t-1)||_2$"
+        said = "under each symbol: how much the recurrent weights changed as it was read, $||d_h(t) - d_h(t-1)||_2$"
         panel.text(left, 0.46, said, fontsize=8)
         handles = [
             Patch(color=colour_of(g), label=f"{row_name(gate)}: full colour from {strip.full[gate]:.3g}")
@@ -197,9 +200,9 @@ li b {{ display: inline-block; width: 1em; height: .7em; margin-right: .4em; }}
 </head>
 <body>
 <h1>{_text(strip.title)}</h1>
-<p>Under each character a bar for each recurrent weight matrix, from top to bottom as in the legend: the stronger its
-colour, the more the matrix changed as the character was read, {CHANGE}. The
-numbers stand in each character's title.</p>
+<p>Under each symbol a bar for each recurrent weight matrix, from top to bottom as in the legend: the stronger its
+colour, the more the matrix changed as the symbol was read, {CHANGE}. The
+numbers stand in each symbol's title.</p>
 <ul>{legend}</ul>
 <p class="text">{"".join(spans)}</p>
 </body>

@@ -45,8 +45,8 @@ class Embeddings:
         return cosines(torch.stack([z.mean(0) for z in self.layers.values()]))
 
     def projected(self) -> tuple[dict[str, Tensor], list[float]]:
-        """Return name -> [tiles, 2] on the first two principal components of all tiles, and these components' share of the
-        variance.
+        """Return name -> [tiles, 2] on the first two principal components of all tiles, and how much of the variance
+        each of the two has.
 
         The sign of a component is chosen so that its largest number is positive: else the picture might turn over.
         """
@@ -127,16 +127,18 @@ def draw_projection(embeddings: Mapping[str, Embeddings]) -> Picture:
     for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
         points, parts = found.projected()
         names = short_names(list(points))
-        few = len(points) <= MOST_NAMED
+        few, count = len(points) <= MOST_NAMED, sum(map(len, points.values()))
+        size = 4 if count > 50 else 7
         for n, (place, colour) in enumerate(zip(points.values(), layer_colours(len(points)), strict=True)):
             tiles = f" ({len(place)} tiles)" if len(place) > 1 else ""
             panel.plot(
-                place[:, 0].numpy(), place[:, 1].numpy(), MARKERS[n] if few else "o", color=colour, markersize=4,
+                place[:, 0].numpy(), place[:, 1].numpy(), MARKERS[n] if few else "o", color=colour, markersize=size,
                 markeredgewidth=0, alpha=0.75, label=f"{n + 1} {names[n]}{tiles}".replace("$", r"\$"),
             )  # fmt: skip
         percent = [f"{part:.0%} of the variance" for part in [*parts, 0.0][:2]]
         panel.set_xlabel(f"first principal component ({percent[0]})")
         panel.set_ylabel(f"second principal component ({percent[1]})")
-        title(panel, f"{label}\na point for each tile's embedding")
+        each = "tile" if count > len(points) else "layer"
+        title(panel, f"{label}\na point for each {each}'s embedding")
         explain_colours(panel, names)
     return figure

@@ -55,7 +55,7 @@ def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
     """
     single = len(rows[0]) == 1
     count_rows, columns = grid_of(len(rows)) if single else (len(rows), len(rows[0]))
-    figure, places = panels(count_rows, columns, 4.2, 4.0)
+    figure, places = panels(count_rows, columns, 4.2, 4.2)
     cells = [place for row in places for place in row]
     kernels = [kernel for row in rows for kernel in row]
     for panel in cells:
@@ -65,13 +65,14 @@ def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
         if kernel is None:
             continue
         panel.set_axis_on()
+        panel.set_anchor("W")  # a tall kernel begins where its title begins
         panel.grid(False)
         for side in panel.spines.values():
             side.set_visible(False)
         image, across, down, cell = tiled(kernel.weight.detach().float().cpu())
         largest = float(image[~image.isnan()].abs().quantile(FULL)) or 1.0
         drawn = panel.imshow(image.numpy(), cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
-        bar = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.02, extend="both")
+        bar = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.02, extend="both", panchor=False)
         bar.ax.tick_params(labelsize=7)
         bar.set_label("weight", fontsize=8)
         bar.outline.set_visible(False)  # type: ignore[operator]
@@ -80,7 +81,7 @@ def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
             if not numbers:
                 axis.set_ticks([])
                 continue
-            every = max(1, math.ceil(numbers / 8))
+            every = 2 ** math.ceil(math.log2(max(1, numbers / 8)))
             axis.set_ticks([cell * n + (cell - 2) / 2 if cell > 1 else n for n in range(0, numbers, every)])
             axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
             axis.set_tick_params(length=0)
@@ -89,7 +90,7 @@ def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
         most = MOST_CHANNELS if kernel.weight.ndim > 2 else MOST_NUMBERS
         if max(kernel.weight.shape[:2]) > most:
             shape += f" (of each the first {most})"
-        title(panel, f"{kernel.label}: {kernel.name}\n{how}, {shape}")
+        title(panel, f"{kernel.label}\n{kernel.name}, {how}\n{shape}")
     return figure
 
 
@@ -101,7 +102,7 @@ def tiled(weight: Tensor) -> tuple[Tensor, tuple[str, int], tuple[str, int], int
     if weight.ndim < 3:
         matrix = weight if weight.ndim == 2 else weight.reshape(1, -1)
         matrix = matrix[:MOST_NUMBERS, :MOST_NUMBERS]
-        return matrix, ("input", matrix.shape[1]), ("output", matrix.shape[0]), 1
+        return matrix, ("column", matrix.shape[1]), ("row", matrix.shape[0]), 1
     kernels = weight.flatten(4)[..., 0] if weight.ndim > 4 else weight  # of a volume the first layer
     kernels = kernels if kernels.ndim == 4 else kernels.unsqueeze(-1)
     kernels = kernels[:MOST_CHANNELS, :MOST_CHANNELS]

@@ -38,11 +38,11 @@ def draw_hidden(layers: Layers) -> Picture:
         cell = values.get("cell")
         what = "tanh(LN(c))" if cell else "tanh(c)" if "i" in values else "h"
         draw_histogram(panel, hidden, what)
-        said = f"{label}: {hidden.saturated:.1%} beyond ±{SATURATED}"
+        said = f"{label}\n{what}: {hidden.saturated:.1%} beyond ±{SATURATED}"
         if cell:
             edges, density = cell.density()
             panel.stairs(density.numpy(), edges.numpy(), color=LINE, linewidth=1.0, label="tanh(c)")
-            said += f"\nof tanh(c) {cell.saturated:.1%}"
+            said += f"; tanh(c): {cell.saturated:.1%}"
         title(panel, said)
         panel.set_xlabel("hidden activation")
         panel.set_ylabel("probability density")

@@ -54,7 +54,7 @@ def log_findings(findings: Findings, runs: list[LoadedRun], folder: Path) -> tup
             run.log(media)
             run.summary.update(dict(scalars(findings.numbers)))
             where = str(Path(run.dir).parent)
-            address = run.url
+            address = run.url if mode == "online" else None
     except Exception as error:
         return [], f"--wandb: {first_line(error)}"
     if mode == "offline":

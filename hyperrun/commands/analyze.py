@@ -14,7 +14,7 @@ from hyperrun.analysis.studies import SPLITS, Findings, analyze
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.errors import UserError
-from hyperrun.tracking.console import Console
+from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
 from hyperrun.tracking.run_folder import write_beside
 from hyperrun.trained import load_run
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     if args.json:
         print(json.dumps(report, indent=2))
     else:
-        show(findings, written, lines)
+        say(findings, written, lines)
     for warning in filter(None, [trouble]):
         print(f"hyperrun: warning: {warning}", file=sys.stderr)
     return 0
@@ -74,12 +74,12 @@ def write_findings(findings: Findings, report: dict[str, Any], folder: Path) -> 
     return [folder / name for name in content]
 
 
-def show(findings: Findings, written: list[Path], lines: list[str]) -> None:
+def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
     """Print the figures that a picture stands for, what could not be drawn, and where the files are."""
     console = Console()
     recurrent = findings.numbers.get("recurrent")
     if recurrent:
-        console.rich.print(saturation_table(recurrent))
+        show(saturation_table(recurrent))
     for note in findings.notes:
         console.say(f"note     {note}")
     for path in written:
@@ -89,10 +89,10 @@ def show(findings: Findings, written: list[Path], lines: list[str]) -> None:
 
 
 def saturation_table(recurrent: dict) -> Table:
-    """Return how much of what is saturated, for each model and layer."""
+    """Return which part of the values is saturated, for each model and layer."""
     text = next(iter(recurrent.values()))["text"]
     about = f"saturated beyond 0.95 (gates: below 0.05, too), {text['symbols']:,} symbols of {text['split']}"
-    table = Table(title=about, title_justify="left")
+    table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
     for column in ("model", "hidden", "i", "g", "f", "o", "bits/symbol"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for label, found in recurrent.items():
