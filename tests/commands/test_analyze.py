@@ -167,7 +167,7 @@ def test_pictures_and_numbers_go_to_wandb(run_cli: Callable[..., Any], runs: dic
     # in a new process: W&B's service would outlive the test, and the first of forked ones takes W&B's folder with it
     done = run_cli(*line, env={"WANDB_MODE": "offline"})
     (offline,) = (tmp_path / "seen" / "wandb").glob("offline-run-*")
-    assert f"wandb sync seen/wandb/{offline.name}" in done.out
+    assert f"wandb sync seen/wandb/{offline.name}" in done.stdout
     (run,) = records(offline, "run")
     assert run["job_type"] == "analyze" and run["project"] == "hyperrun"
     assert json.loads(inspect(offline, "--summary"))["state"] == "finished"
