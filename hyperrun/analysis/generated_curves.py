@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import MaxNLocator
 
 from hyperrun.analysis.picture_parts import (
     MOST_NAMED,
@@ -64,7 +65,8 @@ def draw_generated(curves: Mapping[str, Curves]) -> Picture:
                 panel.set_ylim(bottom=0)
             panel.set_xlabel("optimizer step")
             panel.set_ylabel(what)
-            title(panel, f"{label}: {what} of the generated tensors")
+            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            title(panel, f"{label}\n{what} of the generated tensors")
         if len(found) <= MOST_NAMED:
             for panel in row:
                 explain_colours(panel, names)

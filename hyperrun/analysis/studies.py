@@ -267,4 +267,7 @@ STUDIES: dict[str, tuple[Callable[[nn.Module], bool], Callable[[Runs, Reader, Fi
     "static": (has_fixed_weights, study_static),
     "recurrent": (is_recurrent, study_recurrent),
 }
-"""Kind -> (whether a model is of it, what adds the pictures, pages and numbers). A model may be of several kinds."""
+"""Kind -> (whether a model is of it, what adds the pictures, pages and numbers). A model may be of several kinds.
+
+A conditional model is of none of these: its study (weights over tasks, interpolation) has its place here.
+"""
