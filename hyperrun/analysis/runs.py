@@ -304,13 +304,14 @@ def _flatten(value: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def last_row(path: Path) -> tuple[int | None, float | None]:
     """Return the last step of a metrics.jsonl and the epochs in one step; None for what it does not tell.
 
-    Reads the end of the file, and all of it only where that says nothing of epochs.
+    Reads the end of the file, more of it where a row of many generated tensors stands there, and all of it only where
+    that says nothing of epochs either.
     """
     step: int | None = None
     try:
         with open(path, "rb", opener=_no_waiting) as file:
             size = file.seek(0, os.SEEK_END)
-            for start in dict.fromkeys((max(0, size - 4096), 0)):
+            for start in dict.fromkeys((max(0, size - 4096), max(0, size - 65536), 0)):
                 file.seek(start)
                 for line in reversed(file.read().splitlines()):
                     try:

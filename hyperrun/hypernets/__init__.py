@@ -38,6 +38,7 @@ from hyperrun.hypernets.conditional import (
     build_weight_generator,
 )
 from hyperrun.hypernets.dynamic import DynamicModel, make_dynamic
+from hyperrun.hypernets.generated_statistics import generated_statistics
 from hyperrun.hypernets.mlp import MLPHypernet
 from hyperrun.hypernets.static import StaticHypernet
 from hyperrun.hypernets.weight_generator import ParameterGenerator
@@ -57,6 +58,7 @@ __all__ = [
     "apply_generated_weights",
     "build_weight_generator",
     "count_parameters",
+    "generated_statistics",
     "hypernetize",
     "materialize",
     "register_hypernet",

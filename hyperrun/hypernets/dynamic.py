@@ -107,14 +107,23 @@ class HyperLSTM(nn.Module):
 
     def step(self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None) -> State:
         """Return the state after one step (eqs. 10 to 13). x: [B, I]; the masks: as in lstm_update."""
-        h, c, a, hyper_c = state
+        c = state[1]
+        pre, _, new_a, hyper_c = self.gate_sums(x, state, hyper_kept)
+        h, c = lstm_update(pre.chunk(4, 1), c, self.forget_bias, self.norms(), kept, self.dropout)
+        return h, c, new_a, hyper_c
+
+    def gate_sums(self, x: Tensor, state: State, hyper_kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the sums of i, g, f, o before any layer norm [B, 4H], the scaling vectors d_h of these gates [B, 4H],
+        and output and cell of the hyper cell after the step (eqs. 10 to 12)."""
+        h, _, a, hyper_c = state
         cell = self.hypernet.cell
         new_a, hyper_c = cell.step(torch.cat([h, x], 1) @ cell.w_x, (a, hyper_c), hyper_kept)
         d_h, d_x, d_b = self.hypernet.scales(new_a if self.z_from == "new" else a)
         pre = d_h * (h @ self.w_h) + d_x * (x @ self.w_x) + d_b + self.bias
-        norms = None if self.norm is None else self.norm.tensors()
-        h, c = lstm_update(pre.chunk(4, 1), c, self.forget_bias, norms, kept, self.dropout)
-        return h, c, new_a, hyper_c
+        return pre, d_h, new_a, hyper_c
+
+    def norms(self) -> tuple[Tensor, ...] | None:
+        return None if self.norm is None else self.norm.tensors()
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Return the outputs [T, B, H] and the last state, from x [T, B, I] and the state before it."""

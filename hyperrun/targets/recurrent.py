@@ -25,6 +25,24 @@ State = tuple[Tensor, ...]
 NORM_EPS = 1e-3
 
 
+def gate_values(
+    gates: Sequence[Tensor], dtype: torch.dtype, forget_bias: float, norms: Sequence[Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return i, g, f, o after their nonlinearities, [B, H] each: sigmoid, of the candidate g tanh. See lstm_update."""
+    i, g, f, o = (gate.to(dtype) for gate in gates)
+    if norms is not None:
+        i, g, f, o = (normalize(gate, norms[n], norms[4 + n]) for n, gate in enumerate((i, g, f, o)))
+    return torch.sigmoid(i), torch.tanh(g), torch.sigmoid(f + forget_bias), torch.sigmoid(o)
+
+
+def hidden_activation(c: Tensor, norms: Sequence[Tensor] | None) -> Tensor:
+    """Return what the output gate lets through, [B, H]: tanh(c), with layer norm tanh(LN(c)).
+
+    The cell itself is carried un-normalized.
+    """
+    return torch.tanh(c if norms is None else normalize(c, norms[8], norms[9]))
+
+
 def lstm_update(
     gates: Sequence[Tensor],
     c: Tensor,
@@ -41,15 +59,11 @@ def lstm_update(
     kept: bool [B, H], which candidates tanh(g) are not dropped, or None.
     dropout: probability with which `kept` was drawn.
     """
-    i, g, f, o = (gate.to(c.dtype) for gate in gates)
-    if norms is not None:
-        i, g, f, o = (normalize(gate, norms[n], norms[4 + n]) for n, gate in enumerate((i, g, f, o)))
-    candidate = torch.tanh(g)
+    i, candidate, f, o = gate_values(gates, c.dtype, forget_bias, norms)
     if kept is not None:
         candidate = candidate * kept / (1 - dropout)
-    c = torch.sigmoid(f + forget_bias) * c + torch.sigmoid(i) * candidate
-    shown = c if norms is None else normalize(c, norms[8], norms[9])  # the cell itself is carried un-normalized
-    return torch.sigmoid(o) * torch.tanh(shown), c
+    c = f * c + i * candidate
+    return o * hidden_activation(c, norms), c
 
 
 def normalize(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
@@ -99,10 +113,13 @@ class LSTMLayer(nn.Module):
     def step(self, from_x: Tensor, state: State, kept: Tensor | None) -> State:
         """Return (h, c) after one step. from_x: x @ w_x, [B, 4H]; state: (h, c) [B, H]; kept: as in lstm_update."""
         h, c = state
-        pre = from_x + h @ self.w_h
-        if self.bias is not None:
-            pre = pre + self.bias
+        pre = self.gate_sums(from_x, h)
         return lstm_update(pre.chunk(4, 1), c, self.forget_bias, self.norms(), kept, self.dropout)
+
+    def gate_sums(self, from_x: Tensor, h: Tensor) -> Tensor:
+        """Return the sums of i, g, f, o before any layer norm, [B, 4H]."""
+        pre = from_x + h @ self.w_h
+        return pre if self.bias is None else pre + self.bias
 
     def norms(self) -> tuple[Tensor, ...] | None:
         return None if self.norm is None else self.norm.tensors()

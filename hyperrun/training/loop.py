@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hyperrun.config import Config
 from hyperrun.errors import RunFailed, UserError
+from hyperrun.hypernets import generated_statistics
 from hyperrun.tasks import Task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.metrics import MetricsFile
@@ -174,11 +175,12 @@ def train(
         barrier(world)
 
     def evaluate() -> None:
-        """Evaluate on the validation split and keep the model if it is the best so far."""
+        """Evaluate on the validation split, log what the hypernet makes, keep the model if it is the best so far."""
         nonlocal best_model
         share_buffers(task.model, world)
         with ema.applied() if ema else nullcontext():
             results = task.evaluate("val", precision)
+            generated = generated_statistics(task.model) if world.is_main else {}
             value = results[task.metric]
             better = state.best is None or (value > state.best if task.higher_is_better else value < state.best)
             better &= not math.isnan(value)
@@ -188,7 +190,7 @@ def train(
                 best_model = {"model": weights, "step": state.step, "val": results, "task": task.state_dict()}
             else:
                 state.stale += 1
-        row = {"step": state.step, **{f"val/{name}": v for name, v in results.items()}}
+        row = {"step": state.step, **{f"val/{name}": v for name, v in results.items()}, **generated}
         record(row)
         console.evaluation(row, total)
 

@@ -132,6 +132,9 @@ def test_last_row_reads_past_a_cut_line_and_rows_without_epochs(tmp_path: Path) 
     assert last_row(rows) == (12, 0.05)
     rows.write_text('{"step": 10, "epoch": 0.5}\n' + '{"step": 30, "val/accuracy": 0.1}\n' * 1000)
     assert last_row(rows) == (30, 0.05), "beyond the end that is read first"
+    evaluation = {"step": 40, "val/accuracy": 0.1} | {f"generated/layer{n}.weight/norm": 1.0 for n in range(400)}
+    rows.write_text('{"step": 40, "epoch": 2.0}\n' + json.dumps(evaluation) + "\n")
+    assert rows.stat().st_size > 8192 and last_row(rows) == (40, 0.05), "a row of many layers"
     rows.write_bytes(os.urandom(10_000))
     assert last_row(rows) == (None, None)
 

@@ -43,7 +43,7 @@ VERBS = [
         "trian",
         "unknown verb 'trian'",
         "did you mean 'train'?",
-        "allowed: train, eval, compare, export, adapt, sample, ls",
+        "allowed: train, eval, compare, export, adapt, sample, analyze, ls",
     ),
     ("evaluate", "unknown verb 'evaluate'", "allowed: "),
     ("model=cnn", "unknown verb 'model=cnn'", "allowed: "),
@@ -164,6 +164,7 @@ MISSING = [
 ARGUMENTS = [
     ("eval nowhere", "there is no folder nowhere"),
     ("eval .", "is no run folder", "config.yaml"),
+    ("analyze nowhere", "there is no folder nowhere"),
     ("ls model", "did you mean 'models'?", "experiments"),
     ("ls models --data foo", "foo", "cifar10"),
     ("data cifr10", "did you mean 'cifar10'?"),

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import Config, MultiStepSchedule
 from hyperrun.errors import RunFailed
+from hyperrun.hypernets import HyperModel, MLPHypernet
 from hyperrun.tasks import Task
-from hyperrun.tracking.console import Console
+from hyperrun.tracking.console import Console, describe
 from hyperrun.tracking.metrics import read_metrics
 from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
-from hyperrun.training import checkpoint
+from hyperrun.training import checkpoint, loop
 from hyperrun.training.distributed import World
 from hyperrun.training.loop import LoopState, total_steps, train
 from hyperrun.training.precision import Precision
@@ -158,6 +159,32 @@ def test_the_loop_equals_a_bare_one(tmp_path):
         (bare.model(bare.x[at : at + 4]) - bare.y[at : at + 4]).square().mean().backward()
         optimizer.step()
     assert torch.equal(weights(task), weights(bare))
+
+
+class Generating(Regression):
+    """The same with dropout and a generated matrix."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.2)
+        self.model = HyperModel(self.model, MLPHypernet({"0.weight": self.model[0].weight}, 3, (5,)), ["0.weight"])
+        self.model.double()
+        self.loss = Squares(self.model)
+
+
+def test_what_the_hypernet_makes_is_logged_and_training_does_not_notice(tmp_path, monkeypatch):
+    logging = regression(cls=Generating)
+    logged = trained(tmp_path / "logged", logging, config())
+    monkeypatch.setattr(loop, "generated_statistics", lambda model: {})
+    silent = regression(cls=Generating)
+    plain = trained(tmp_path / "plain", silent, config())
+    assert torch.equal(weights(logging), weights(silent))
+    keys = ("generated/0.weight/norm", "generated/0.weight/std")
+    assert plain.rows(*WALL_CLOCK) == logged.rows(*WALL_CLOCK, *keys)
+    evaluated = [row for row in logged.rows() if "val/loss" in row]
+    assert [row["step"] for row in evaluated if all(key in row for key in keys)] == [6, 12]
+    made = logging.model.hypernet()["0.weight"]
+    assert evaluated[-1][keys[0]] == pytest.approx(made.norm().item(), rel=1e-5)
+    assert "generated" not in describe(evaluated[-1], "") and "val loss" in describe(evaluated[-1], "")
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])

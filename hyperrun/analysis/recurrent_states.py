@@ -1,0 +1,208 @@
+"""What a recurrent network does while it reads: hidden activations, gates, and how much its weights change.
+
+The steps here are the layers' own readable ones (`gate_sums`, `gate_values`, `hidden_activation`), so that what is
+recorded is what the model computes: in eval mode, float32, one text from its beginning with the state carried along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyperrun.errors import UserError
+from hyperrun.hypernets import DynamicModel, HyperModel, materialize
+from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
+from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, State, gate_values, hidden_activation
+
+GATES: tuple[str, ...] = ("i", "g", "f", "o")
+"""In the order of the author's code; g is the candidate, behind a tanh, the others are behind a sigmoid."""
+
+SATURATED = 0.95
+"""A tanh counts as saturated beyond this in absolute value; a gate above this or below 1 - this."""
+
+BINS = 80
+"""Of every histogram, over [-1, 1] or [0, 1]: edges of bins are at SATURATED and 1 - SATURATED, too."""
+
+CHUNK = 128
+"""Steps whose values are kept before they are counted."""
+
+# ---------------------------------------------------------------- step by step
+
+
+@dataclass(frozen=True)
+class LayerSteps:
+    """What one layer did in T steps of one text."""
+
+    values: dict[str, Tensor]
+    """name -> [T, H]. LSTM: hidden (what the output gate lets through: tanh(c_t), with layer norm tanh(LN(c_t))), cell
+    (tanh(c_t); only where layer norm makes it another), i, g, f, o after their nonlinearities. RNN: hidden (h_t)."""
+    scales: dict[str, Tensor]
+    """Gate -> scaling vectors d_h(t) [T, H] of W_h of a HyperLSTM ("h": of a HyperRNN's one matrix, in its scaled
+    form); empty for others."""
+
+
+def recurrent_target(model: nn.Module) -> RecurrentLM | None:
+    """Return the language model whose layers can be watched, or None for a model of another kind."""
+    if isinstance(model, DynamicModel):
+        model = model.target
+    elif isinstance(model, HyperModel) and isinstance(model.target, RecurrentLM):
+        model = materialize(model)  # the same weights at every step: a plain network
+    return model if isinstance(model, RecurrentLM) else None
+
+
+@torch.no_grad()
+def recorded_steps(model: RecurrentLM, ids: Tensor, chunk: int = CHUNK) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
+    """Read a text; yield, chunk by chunk, the logits [T, vocabulary] and what each layer did in these T steps.
+
+    model: in eval mode (dropout would be left out here in any case). ids: int64 [N].
+
+    Raises:
+        UserError: a layer of a kind that hyperrun did not make.
+    """
+    state: list[State | None] = [None] * len(model.layers)
+    for part in ids.split(chunk):
+        x = model.embed(part[:, None])
+        layers = []
+        for n, layer in enumerate(model.layers):
+            x, state[n], steps = layer_steps(layer, x, state[n])
+            layers.append(steps)
+        yield model.output(x)[:, 0], layers
+
+
+def layer_steps(layer: nn.Module, x: Tensor, state: State | None) -> tuple[Tensor, State, LayerSteps]:
+    """Return a layer's outputs [T, 1, H], its last state and what it did, from x [T, 1, I] and the state before it."""
+    if not isinstance(layer, LSTMLayer | RNNLayer | HyperLSTM | HyperRNN):
+        raise UserError(f"a layer of the kind {type(layer).__name__} cannot be watched (LSTM and RNN layers can)")
+    state = layer.zero_state(x) if state is None else state
+    outputs: list[Tensor] = []
+    values: dict[str, list[Tensor]] = {}
+    scales: dict[str, list[Tensor]] = {}
+    for x_t in x.unbind():
+        if isinstance(layer, LSTMLayer | HyperLSTM):
+            state, value, scale = lstm_step(layer, x_t, state)
+        else:
+            state, value, scale = rnn_step(layer, x_t, state)
+        outputs.append(state[0])
+        for kept, new in ((values, value), (scales, scale)):
+            for name, tensor in new.items():
+                kept.setdefault(name, []).append(tensor[0])
+    steps = LayerSteps(*({name: torch.stack(rows) for name, rows in kept.items()} for kept in (values, scales)))
+    return torch.stack(outputs), state, steps
+
+
+def lstm_step(
+    layer: LSTMLayer | HyperLSTM, x: Tensor, state: State
+) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the state after one step without dropout, the values of the step and its scaling vectors, [1, H] each."""
+    scales, carried = {}, ()
+    if isinstance(layer, HyperLSTM):
+        sums, d_h, *carried = layer.gate_sums(x, state, None)
+        scales = dict(zip(GATES, d_h.chunk(4, 1), strict=True))
+    else:
+        sums = layer.gate_sums(x @ layer.w_x, state[0])
+    norms = layer.norms()
+    i, g, f, o = gate_values(sums.chunk(4, 1), state[1].dtype, layer.forget_bias, norms)
+    c = f * state[1] + i * g
+    hidden = hidden_activation(c, norms)
+    values = {"hidden": hidden, "i": i, "g": g, "f": f, "o": o}
+    if norms is not None:
+        values["cell"] = torch.tanh(c)
+    return (o * hidden, c, *carried), values, scales
+
+
+def rnn_step(layer: RNNLayer | HyperRNN, x: Tensor, state: State) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the same of an RNN, whose only value is its output."""
+    scales = {}
+    if isinstance(layer, HyperRNN):
+        after = layer.step(x, state)
+        if layer.hypernet.w_d is not None:
+            z = layer.hypernet.embed(after[1] if layer.z_from == "new" else state[1])
+            scales = {"h": z[0] @ layer.hypernet.w_d[0]}
+    else:
+        after = layer.step(x @ layer.w_x, state)
+    return after, {"hidden": after[0]}, scales
+
+
+# ---------------------------------------------------------------- counted
+
+
+@dataclass
+class Histogram:
+    """Counts of values in [low, high] in BINS bins of one width, and exactly how many are saturated."""
+
+    low: float
+    high: float
+    counts: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))
+    below: int = 0
+    """Values saturated at the low end: below -SATURATED, of a gate below 1 - SATURATED."""
+    above: int = 0
+    total: int = 0
+
+    def add(self, values: Tensor) -> None:
+        values = values.float().flatten().cpu()
+        self.counts += torch.histc(values, BINS, self.low, self.high).double()
+        self.below += int((values < -SATURATED if self.low < 0 else values < 1 - SATURATED).sum())
+        self.above += int((values > SATURATED).sum())
+        self.total += values.numel()
+
+    @property
+    def saturated(self) -> float:
+        """Fraction of values at either end."""
+        return (self.below + self.above) / max(1, self.total)
+
+    def density(self) -> tuple[Tensor, Tensor]:
+        """Return the bins' edges [BINS + 1] and the normalized histogram [BINS], whose area is 1."""
+        width = (self.high - self.low) / BINS
+        return torch.linspace(self.low, self.high, BINS + 1), self.counts / max(1, self.total) / width
+
+    def numbers(self) -> dict[str, float]:
+        total = max(1, self.total)
+        return {"saturated": self.saturated, "below": self.below / total, "above": self.above / total}
+
+
+@dataclass
+class Reading:
+    """What a model did over a text."""
+
+    symbols: int
+    """Symbols read."""
+    bits: float
+    """Per symbol, of those it had to predict."""
+    layers: list[dict[str, Histogram]]
+    """For each layer name (as in LayerSteps.values) -> histogram over all units and steps."""
+    changes: list[dict[str, Tensor]]
+    """For each layer gate -> ||d_h(t) - d_h(t-1)||_2 [symbols], 0 at the first; empty where weights do not change."""
+
+
+def read_text(model: RecurrentLM, ids: Tensor) -> Reading:
+    """Let a model read a text and return what it did. ids: int64 [N], at least two of them.
+
+    The change of a weight matrix is the Euclidean norm of the difference of its scaling vector: W_h(t) is
+    diag(d_h(t)) W_h, and the paper does not say which norm its figure 4 has (the Frobenius norm of the difference of
+    the matrices would weigh each unit with the length of its row of W_h).
+
+    Every value of a text is counted, none is kept: the memory needed does not grow with the text.
+    """
+    histograms: list[dict[str, Histogram]] = [{} for _ in model.layers]
+    changes: list[dict[str, list[Tensor]]] = [{} for _ in model.layers]
+    before: list[dict[str, Tensor]] = [{} for _ in model.layers]
+    nats, at = 0.0, 0
+    for logits, layers in recorded_steps(model, ids):
+        targets = ids[at + 1 : at + 1 + len(logits)]
+        nats += float(F.cross_entropy(logits[: len(targets)].float(), targets, reduction="sum"))
+        at += len(logits)
+        for n, steps in enumerate(layers):
+            for name, values in steps.values.items():
+                gate = name in ("i", "f", "o")
+                histograms[n].setdefault(name, Histogram(0.0 if gate else -1.0, 1.0)).add(values)
+            for gate, scales in steps.scales.items():
+                last = before[n].get(gate, scales[:1])
+                changes[n].setdefault(gate, []).append((scales - torch.cat([last, scales[:-1]])).norm(dim=1).cpu())
+                before[n][gate] = scales[-1:]
+    joined = [{gate: torch.cat(parts) for gate, parts in layer.items()} for layer in changes]
+    return Reading(len(ids), nats / (len(ids) - 1) / math.log(2), histograms, joined)

@@ -1,0 +1,273 @@
+"""What can be seen in a trained model, by kind of model: pictures, pages and numbers of runs side by side.
+
+findings = analyze([load_run("outputs/ptb_char/lstm-s0-..."), load_run("outputs/ptb_char/hyperlstm-s0-...")])
+findings.pictures["hidden_activations"]  # a matplotlib figure
+findings.numbers["recurrent"]["hyperlstm"]["layers"][0]["hidden"]["saturated"]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from matplotlib.figure import Figure as Picture
+from torch import Tensor, nn
+
+from hyperrun.analysis.character_strip import draw_strip, make_strip, strip_page
+from hyperrun.analysis.embedding_pictures import Embeddings, draw_projection, draw_similarity, layer_embeddings
+from hyperrun.analysis.generated_curves import draw_generated, generated_curves
+from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels
+from hyperrun.analysis.recurrent_states import Histogram, Reading, read_text, recurrent_target
+from hyperrun.analysis.state_pictures import draw_gates, draw_hidden
+from hyperrun.config import TextData
+from hyperrun.data import load_text
+from hyperrun.errors import UserError
+from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel, materialize
+from hyperrun.hypernets.generated_statistics import tensor_statistics
+from hyperrun.targets.recurrent import RecurrentLM
+from hyperrun.trained import LoadedRun
+
+SPLITS = ("val", "test")
+"""Parts of a text that a model was not trained on."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a study may choose."""
+
+    split: str = "val"
+    symbols: int = 5000
+    """Of the split that a recurrent model reads, from its beginning."""
+
+
+@dataclass
+class Findings:
+    """What was seen."""
+
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    """Name of the file without its ending -> figure."""
+    pages: dict[str, str] = field(default_factory=dict)
+    """Name of the file without its ending -> HTML."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """What analysis.json says: plain numbers, lists and dicts."""
+    notes: list[str] = field(default_factory=list)
+    """What is not there, and why."""
+
+
+Runs = Mapping[str, LoadedRun]
+"""Label -> run, in the order in which they were given."""
+
+
+def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> Findings:
+    """Return the pictures, pages and numbers of runs, those of one kind side by side.
+
+    split: "val" or "test", the part of a text that recurrent models read; symbols: how much of it, from its beginning.
+
+    Raises:
+        UserError: a run of a kind for which there is nothing to see; a text that is missing or another than the run's.
+    """
+    labelled = labels(runs)
+    findings = Findings()
+    findings.numbers["runs"] = {
+        label: {
+            "folder": str(run.folder.path),
+            "model": run.config.model,
+            "hypernet": run.config.hypernet.kind,
+            "data": run.config.data.name,
+            "seed": run.config.seed,
+            "checkpoint_step": run.summary.get("best/step"),
+        }
+        for label, run in labelled.items()
+    }
+    seen: set[str] = set()
+    for applies, study in STUDIES.values():
+        mine = {label: run for label, run in labelled.items() if applies(run.model)}
+        if mine:
+            study(mine, Reader(split, symbols), findings)
+            seen |= mine.keys()
+    for label, run in labelled.items():
+        if label not in seen:
+            kind = type(run.model).__name__
+            raise UserError(
+                f"{run.folder.path}: there are no pictures of a {kind} (there are of: {', '.join(STUDIES)})"
+            )
+    return findings
+
+
+def labels(runs: list[LoadedRun]) -> dict[str, LoadedRun]:
+    """Return a label for each run, one named twice taken once: its model's name, that of its folder if two share it."""
+    folders = {run.folder.path.resolve(): run for run in runs}
+    named = Counter(run.config.model for run in folders.values())
+    labelled: dict[str, LoadedRun] = {}
+    for path, run in folders.items():
+        label = run.config.model if named[run.config.model] == 1 else path.name
+        labelled[label if label not in labelled else str(path)] = run
+    return labelled
+
+
+# ---------------------------------------------------------------- weights that are the same for every input
+
+
+def has_fixed_weights(model: nn.Module) -> bool:
+    """Whether the weights are the same for every input, and generated or those of a network that reads images."""
+    return not isinstance(model, DynamicModel | ConditionalModel | RecurrentLM)
+
+
+def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
+    """Kernels, generated beside learned; embeddings of the layers; norms and deviations over training."""
+    weights = {label: dict(materialize(run.model).named_parameters()) for label, run in runs.items()}
+    generated = {label: made_by_hypernet(run.model) for label, run in runs.items()}
+    found: dict[str, Any] = {}
+    for label in runs:
+        drawable = {name: w.detach() for name, w in weights[label].items() if w.ndim >= 2}
+        found[label] = {
+            "tensors": {
+                name: {"generated": name in generated[label], "shape": list(drawable[name].shape), **numbers}
+                for name, numbers in tensor_statistics(drawable).items()
+            }
+        }
+    findings.numbers["static"] = found
+    findings.pictures["kernels"] = draw_kernels(kernels_side_by_side(weights, generated))
+    study_embeddings(runs, found, findings)
+    curves = {label: generated_curves(run.folder.metrics) for label, run in runs.items() if generated[label]}
+    for label in [label for label, found in curves.items() if not found]:
+        findings.notes.append(f"{label}: its metrics.jsonl has no norms of generated tensors (an older run)")
+        del curves[label]
+    if curves:
+        findings.pictures["generated_tensors"] = draw_generated(curves)
+        for label, curve in curves.items():
+            found[label]["over_training"] = curve
+
+
+def made_by_hypernet(model: nn.Module) -> tuple[str, ...]:
+    return model.names if isinstance(model, HyperModel) else ()
+
+
+def kernels_side_by_side(
+    weights: Mapping[str, Mapping[str, Tensor]], generated: Mapping[str, tuple[str, ...]]
+) -> list[list[Kernel | None]]:
+    """Return which kernels are drawn: a row for each layer, a column for each run.
+
+    The layers are those that are generated in any of the runs, and for a single run the first of all, too, which is
+    learned directly as a rule; where nothing is generated, all kernels.
+    """
+    everything = {name: w.ndim for tensors in weights.values() for name, w in tensors.items() if w.ndim >= 2}
+    made = [name for name in everything if any(name in names for names in generated.values())]
+    kernels = [name for name, dimensions in everything.items() if dimensions > 2]
+    layers = chosen_layers(made or kernels or list(everything))
+    if len(weights) == 1 and everything:
+        layers = list(dict.fromkeys([next(iter(everything)), *layers]))
+    return [
+        [
+            Kernel(label, name, tensors[name], name in generated[label]) if name in tensors else None
+            for label, tensors in weights.items()
+        ]
+        for name in layers
+    ]
+
+
+def study_embeddings(runs: Runs, found: dict[str, Any], findings: Findings) -> None:
+    """Similarity of layers' embeddings, and their projection."""
+    several: dict[str, Embeddings] = {}
+    projected: dict[str, Embeddings] = {}
+    for label, run in runs.items():
+        for embeddings in layer_embeddings(run.model):
+            tiles = {name: len(z) for name, z in embeddings.layers.items()}
+            numbers: dict[str, Any] = {"layers": tiles}
+            title = f"{label}: {embeddings.what}"
+            if len(tiles) > 1:
+                several[title] = embeddings
+                numbers["cosine_similarity"] = rounded(embeddings.similarity())
+            if sum(tiles.values()) > 2:
+                projected[title] = embeddings
+                numbers["explained_variance"] = embeddings.projected()[1]
+            found[label].setdefault("embeddings", {})[embeddings.what] = numbers
+            if len(tiles) < 2:
+                findings.notes.append(f"{title}: one generated layer, so there is no similarity between layers")
+    if several:
+        findings.pictures["embedding_similarity"] = draw_similarity(several)
+    if projected:
+        findings.pictures["embedding_projection"] = draw_projection(projected)
+
+
+def rounded(values: Tensor) -> list[list[float]]:
+    return [[round(value, 4) for value in row] for row in values.tolist()]
+
+
+# ---------------------------------------------------------------- recurrent models
+
+
+def is_recurrent(model: nn.Module) -> bool:
+    """Whether the model reads text with layers that can be watched."""
+    return isinstance(model, DynamicModel) or recurrent_target(model) is not None
+
+
+def study_recurrent(runs: Runs, reader: Reader, findings: Findings) -> None:
+    """Hidden activations and gates over a held-out text, and how much the weights change at each of its symbols."""
+    panels: dict[str, dict[str, Histogram]] = {}
+    numbers: dict[str, Any] = {}
+    for label, run in runs.items():
+        target = recurrent_target(run.model)
+        assert target is not None
+        assert run.vocabulary is not None
+        ids = held_out(run, reader)
+        reading = read_text(target, ids)
+        numbers[label] = {
+            "text": {"data": run.config.data.name, "split": reader.split, "symbols": reading.symbols},
+            "bits_per_symbol": reading.bits,
+            "layers": [{name: found.numbers() for name, found in layer.items()} for layer in reading.layers],
+            "weight_changes": [change_numbers(layer) for layer in reading.changes],
+        }
+        for n, layer in enumerate(reading.layers):
+            panels[layer_label(label, n, reading)] = layer
+        for n, changes in enumerate(reading.changes):
+            if changes:
+                where = f"{run.config.data.name}, {reader.split}"
+                strip = make_strip(f"{layer_label(label, n, reading)} reads {where}", ids, run.vocabulary, changes)
+                name = file_name(f"weight_changes-{layer_label(label, n, reading)}")
+                findings.pictures[name] = draw_strip(strip)
+                findings.pages[name] = strip_page(strip)
+    findings.numbers["recurrent"] = numbers
+    findings.pictures["hidden_activations"] = draw_hidden(panels)
+    gates = draw_gates(panels)
+    if gates is not None:
+        findings.pictures["gates"] = gates
+
+
+def held_out(run: LoadedRun, reader: Reader) -> Tensor:
+    """Return the beginning of the part of the run's text that is to be read, int64 [N].
+
+    Raises:
+        UserError: the text is missing, or has other symbols than the run's.
+    """
+    assert isinstance(run.config.data, TextData) and run.vocabulary is not None
+    text = load_text(run.config.data)
+    run.vocabulary.check_same(text.vocabulary, f"the run {run.folder.path}", f"data={text.name}")
+    return getattr(text, reader.split)[: reader.symbols].long()
+
+
+def change_numbers(changes: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Return gate -> mean and largest change of its weights from one step to the next."""
+    return {gate: {"mean": float(found[1:].mean()), "max": float(found[1:].max())} for gate, found in changes.items()}
+
+
+def layer_label(label: str, number: int, reading: Reading) -> str:
+    return f"{label}, layer {number + 1}" if len(reading.layers) > 1 else label
+
+
+def file_name(text: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in text)
+
+
+# ---------------------------------------------------------------- the table
+
+STUDIES: dict[str, tuple[Callable[[nn.Module], bool], Callable[[Runs, Reader, Findings], None]]] = {
+    "static": (has_fixed_weights, study_static),
+    "recurrent": (is_recurrent, study_recurrent),
+}
+"""Kind -> (whether a model is of it, what adds the pictures, pages and numbers). A model may be of several kinds.
+
+A conditional model is of none of these: its study (weights over tasks, interpolation) has its place here.
+"""

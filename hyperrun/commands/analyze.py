@@ -1,0 +1,103 @@
+"""hyperrun analyze RUN ...: the paper's figures from any run, as pictures, pages and numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from hyperrun.analysis.plot import picture
+from hyperrun.analysis.studies import SPLITS, Findings, analyze
+from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.hydra_app import import_plugins
+from hyperrun.errors import UserError
+from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
+from hyperrun.tracking.run_folder import write_beside
+from hyperrun.trained import load_run
+
+NUMBERS = "analysis.json"
+
+
+def main(argv: list[str]) -> int:
+    parser = Arguments("hyperrun analyze", "Draw the paper's figures from runs; several stand side by side.")
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
+    add("--out", metavar="DIR", type=Path, help="where to (default: RUN/analysis; of several runs ./analysis)")
+    add("--split", choices=list(SPLITS), default="val", help="which part of a text is read (default: val)")
+    add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols (default: 5000)")
+    add("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
+    add("--plugins", metavar="MODULES", help="modules the runs were made with, separated by commas")
+    add("--json", action="store_true", help="print one JSON object: what analysis.json says")
+    add("--wandb", action="store_true", help="record pictures and numbers in W&B, too (job_type analyze)")
+    args = parser.parse_args(argv)
+    if args.symbols < 2:
+        raise UserError(f"--symbols must be at least 2, not {args.symbols}")
+    if args.plugins:
+        import_plugins([f"plugins={args.plugins}"])
+    runs = [load_run(run, args.checkpoint) for run in args.runs]
+    folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
+    make_folder(folder)
+    findings = analyze(runs, args.split, args.symbols)
+    report = {**findings.numbers, "notes": findings.notes}
+    written = write_findings(findings, report, folder)
+    lines, trouble = [], None
+    if args.wandb:
+        from hyperrun.analysis.wandb_pictures import log_findings
+
+        lines, trouble = log_findings(findings, runs, folder)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        say(findings, written, lines)
+    for warning in filter(None, [trouble]):
+        print(f"hyperrun: warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror} (--out DIR names another place)") from None
+
+
+def write_findings(findings: Findings, report: dict[str, Any], folder: Path) -> list[Path]:
+    """Write NAME.png, NAME.html and analysis.json, the report, into a folder; return their paths."""
+    content: dict[str, bytes | str] = {f"{name}.png": picture(p, "png") for name, p in findings.pictures.items()}
+    content |= {f"{name}.html": page for name, page in findings.pages.items()}
+    content[NUMBERS] = json.dumps(report, indent=2) + "\n"
+    for name, what in content.items():
+        write_beside(folder / name, what)
+    return [folder / name for name in content]
+
+
+def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
+    """Print the figures that a picture stands for, what could not be drawn, and where the files are."""
+    console = Console()
+    recurrent = findings.numbers.get("recurrent")
+    if recurrent:
+        show(saturation_table(recurrent))
+    for note in findings.notes:
+        console.say(f"note     {note}")
+    for path in written:
+        console.say(f"{path.suffix[1:]:8} {path}")
+    for line in lines:
+        console.say(line)
+
+
+def saturation_table(recurrent: dict) -> Table:
+    """Return which part of the values is saturated, for each model and layer."""
+    text = next(iter(recurrent.values()))["text"]
+    about = f"saturated beyond 0.95 (gates: below 0.05, too), {text['symbols']:,} symbols of {text['split']}"
+    table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
+    for column in ("model", "hidden", "i", "g", "f", "o", "bits/symbol"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for label, found in recurrent.items():
+        for n, layer in enumerate(found["layers"]):
+            name = f"{label}, layer {n + 1}" if len(found["layers"]) > 1 else label
+            shares = [f"{layer[key]['saturated']:.1%}" if key in layer else "" for key in ("hidden", *"igfo")]
+            table.add_row(name, *shares, f"{found['bits_per_symbol']:.3f}")
+    return table

@@ -1,0 +1,166 @@
+"""Pictures of static hypernets: every number stands where it belongs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from hyperrun import hypernetize
+from hyperrun.analysis.embedding_pictures import (
+    Embeddings,
+    cosines,
+    draw_projection,
+    draw_similarity,
+    layer_embeddings,
+)
+from hyperrun.analysis.generated_curves import draw_generated, generated_curves
+from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels, tiled
+from hyperrun.analysis.picture_parts import layer_colours, short_names
+from hyperrun.analysis.plot import picture
+from hyperrun.hypernets import HyperModel, count_parameters
+from hyperrun.targets.cnn import CNN
+from tests.hypernets.test_dynamic import model_of
+
+
+def resnet(*overrides: str) -> HyperModel:
+    torch.manual_seed(0)
+    from hyperrun.commands.hydra_app import compose_config
+    from hyperrun.trained import build_model
+
+    config = compose_config(["model=hyperresnet", "target.depth=10", "target.width=1", "hypernet.z_dim=4", *overrides])
+    model = build_model(config, (1, 8, 10))
+    assert isinstance(model, HyperModel)
+    return model
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def test_a_kernel_stands_in_its_output_channels_row_and_input_channels_column() -> None:
+    weight = torch.arange(3 * 4 * 2 * 2.0).view(3, 4, 2, 2)
+    image, (across, columns), (down, rows), cell = tiled(weight)
+    assert (across, columns, down, rows, cell) == ("input channel", 4, "output channel", 3, 3)
+    assert image.shape == (3 * 3 - 1, 4 * 3 - 1)
+    for out in range(3):
+        for into in range(4):
+            there = image[3 * out : 3 * out + 2, 3 * into : 3 * into + 2]
+            assert torch.equal(there, weight[out, into])
+    assert image.isnan().sum() == image.numel() - weight.numel(), "the gaps"
+
+
+def test_a_first_layer_of_one_input_channel_is_a_square_in_reading_order() -> None:
+    image, (across, count), (down, _), cell = tiled(torch.arange(5.0).view(5, 1, 1, 1))
+    assert across == "5 output channels, line by line" and (count, down, cell) == (0, "", 1)
+    assert image.nan_to_num(-1).tolist() == [[0, 1, 2], [3, 4, -1]]
+
+
+def test_few_input_channels_lie_down_and_many_are_cut() -> None:
+    image, (across, columns), (down, rows), _ = tiled(torch.randn(16, 3, 3, 3))
+    assert (across, columns, down, rows) == ("output channel", 16, "input channel", 3)
+    assert image.shape == (11, 63)
+    assert tiled(torch.randn(64, 40, 3, 3))[0].shape == (127, 127)
+    assert tiled(torch.randn(300, 7))[0].shape == (256, 7) and tiled(torch.randn(5))[0].shape == (1, 5)
+
+
+def test_of_a_deep_network_four_layers_are_drawn() -> None:
+    assert chosen_layers([str(n) for n in range(36)]) == ["0", "12", "23", "35"]
+    assert chosen_layers(["a", "b"]) == ["a", "b"]
+
+
+def test_generated_stand_beside_learned_and_a_missing_one_leaves_its_place() -> None:
+    weight = torch.randn(4, 4, 3, 3)
+    figure = draw_kernels([[Kernel("cnn", "conv2", weight, False), Kernel("$hyper", "conv2", weight * 0, True)]])
+    titles = [panel.get_title("left") for panel in figure.axes if panel.get_title("left")]
+    assert titles == ["cnn\nconv2, learned directly\n4 x 4 x 3 x 3", "$hyper\nconv2, generated\n4 x 4 x 3 x 3"]
+    assert picture(figure, "png").startswith(b"\x89PNG")
+    draw_kernels([[Kernel("cnn", "conv2", weight, False), None]])
+
+
+# ---------------------------------------------------------------- embeddings
+
+
+def test_each_layer_has_the_embeddings_that_make_it() -> None:
+    model = resnet()
+    (found,) = layer_embeddings(model)
+    assert list(found.layers) == list(model.names) and found.what == "3x3"
+    before = {name: w.detach().clone() for name, w in model.weights().items()}
+    name = model.names[3]
+    generator = model.hypernet.generators["3x3"]  # type: ignore[union-attr, index]
+    rows = [n for n, z in enumerate(generator.z) if any(torch.equal(z, mine) for mine in found.layers[name])]
+    assert len(rows) == len(found.layers[name])
+    with torch.no_grad():
+        generator.z[rows] += 1.0
+    changed = [n for n, w in model.weights().items() if not torch.equal(w, before[n])]
+    assert changed == [name], "these rows of z make this layer and no other"
+
+
+def test_similarity_is_of_the_mean_embeddings() -> None:
+    layers = {"a": torch.tensor([[1.0, 0], [3, 0]]), "b": torch.tensor([[0.0, 2]]), "c": torch.tensor([[-1.0, 1]])}
+    found = Embeddings("3x3", layers).similarity()
+    root = 0.5**0.5
+    torch.testing.assert_close(found, torch.tensor([[1, 0, -root], [0, 1, root], [-root, root, 1]]).double())
+    assert cosines(torch.zeros(2, 3)).isfinite().all(), "an embedding that is still zero"
+
+
+def test_the_projection_keeps_distances_in_a_plane_and_says_how_much_it_shows() -> None:
+    torch.manual_seed(0)
+    flat = torch.randn(6, 2) * torch.tensor([3.0, 1.0])
+    turned = flat @ torch.linalg.qr(torch.randn(5, 5))[0][:2]
+    points, shares = Embeddings("3x3", {"a": turned[:4], "b": turned[4:]}).projected()
+    placed = torch.cat([points["a"], points["b"]]).float()
+    torch.testing.assert_close(torch.cdist(placed, placed), torch.cdist(flat, flat), rtol=1e-4, atol=1e-4)
+    assert sum(shares) == pytest.approx(1.0) and shares[0] > shares[1]
+
+
+def test_chunked_has_one_embedding_for_each_layer_and_others_none() -> None:
+    model = hypernetize(CNN(1, 10, 8), "chunked", generate="everything", z_dim=3, hidden=[8], chunk_size=64)
+    (found,) = layer_embeddings(model)
+    assert list(found.layers) == list(model.names) and {tuple(z.shape) for z in found.layers.values()} == {(1, 3)}
+    with pytest.warns(UserWarning, match="more than it has"):
+        assert layer_embeddings(hypernetize(CNN(1, 10, 8), "mlp")) == []
+    assert layer_embeddings(CNN(1, 10, 8)) == []
+    assert layer_embeddings(model_of("model=hyperlstm", "target.hidden_size=4")) == []
+
+
+def test_names_of_36_layers_do_not_overlap() -> None:
+    model = resnet("target.depth=40")
+    (found,) = layer_embeddings(model)
+    assert len(found.layers) == 36 and count_parameters(model).generated > 0
+    figure = draw_similarity({"hyperresnet: 3x3": found})
+    figure.canvas.draw()
+    panel = figure.axes[0]
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    for labels in (panel.get_yticklabels(), panel.get_xticklabels()):
+        boxes = [label.get_window_extent(renderer) for label in labels]
+        assert len(boxes) == 36
+        assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    draw_projection({"hyperresnet: 3x3": found})
+    assert len({str(colour) for colour in layer_colours(36)}) == 36
+
+
+# ---------------------------------------------------------------- over training
+
+
+def test_curves_are_read_from_the_rows_of_training(tmp_path: Path) -> None:
+    rows = [
+        {"step": 1, "train/loss": 1.0},
+        {"step": 2, "val/accuracy": 0.5, "generated/a.weight/norm": 3.0, "generated/a.weight/std": 0.5},
+        {"step": 4, "val/accuracy": 0.6, "generated/a.weight/norm": 90.0, "generated/a.weight/std": 0.25},
+    ]
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = generated_curves(path)
+    assert curves == {"a.weight": {"step": [2, 4], "norm": [3.0, 90.0], "std": [0.5, 0.25]}}
+    figure = draw_generated({"run": curves})
+    assert [panel.get_yscale() for panel in figure.axes] == ["log", "linear"], "30 times as large, half as large"
+    assert [panel.get_ylabel() for panel in figure.axes] == ["Euclidean norm", "standard deviation"]
+    assert generated_curves(tmp_path / "none.jsonl") == {}
+
+
+def test_short_names() -> None:
+    assert short_names(["conv1.weight", "conv2.weight"]) == ["conv1", "conv2"]
+    assert short_names(["conv1.weight", "conv1.bias"]) == ["conv1.weight", "conv1.bias"]
+    assert short_names(["weight"]) == ["weight"]
