@@ -12,6 +12,7 @@ from hyperrun.config.checks import check_finite, check_positive
 from hyperrun.config.data import DataConfig, ImageData, TextData
 from hyperrun.config.hypernets import (
     GENERATE,
+    AutoDecoderHypernet,
     ChunkedHypernet,
     DynamicHypernet,
     HypernetConfig,
@@ -21,7 +22,14 @@ from hyperrun.config.hypernets import (
     StaticHypernet,
 )
 from hyperrun.config.run import Config, PaperConfig, TrackingConfig, WandbConfig
-from hyperrun.config.targets import CNNTarget, RecurrentTarget, TargetConfig, TorchvisionTarget, WideResNetTarget
+from hyperrun.config.targets import (
+    CNNTarget,
+    RecurrentTarget,
+    SirenTarget,
+    TargetConfig,
+    TorchvisionTarget,
+    WideResNetTarget,
+)
 from hyperrun.config.training import (
     AdamConfig,
     ConstantSchedule,
@@ -49,6 +57,7 @@ from hyperrun.config.typed import (
 __all__ = [
     "GENERATE",
     "AdamConfig",
+    "AutoDecoderHypernet",
     "CNNTarget",
     "ChunkedHypernet",
     "Config",
@@ -71,6 +80,7 @@ __all__ = [
     "SGDConfig",
     "ScheduleConfig",
     "SelectingHypernet",
+    "SirenTarget",
     "StaticHypernet",
     "TargetConfig",
     "TextData",

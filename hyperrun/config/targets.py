@@ -68,6 +68,25 @@ class TorchvisionTarget(TargetConfig):
 
 
 @dataclass
+class SirenTarget(TargetConfig):
+    """SIREN: a network of sines from coordinates to colour (Sitzmann et al. 2020)."""
+
+    hidden_size: int
+    """Sines in each layer."""
+    layers: int
+    """Layers of sines; a linear layer follows."""
+    omega_0: float | None
+    """Factor inside every sine; null means pi / 4 for each pixel of the images' side (25 for 32 pixels; the paper has
+    30 throughout). The larger it is, the finer the detail, between the pixels too."""
+
+    def __post_init__(self) -> None:
+        check_positive("hidden_size", self.hidden_size)
+        check_positive("layers", self.layers)
+        if self.omega_0 is not None and not self.omega_0 > 0:
+            raise ValueError(f"omega_0 must be positive or null, not {self.omega_0}")
+
+
+@dataclass
 class RecurrentTarget(TargetConfig):
     """A language model: tokens, recurrent layers, a linear output layer (Ha et al. sections 4.3, 4.4 and A.3)."""
 
