@@ -70,7 +70,9 @@ def build_model(config: Config, inputs: Inputs) -> nn.Module:
     channels, size, classes = inputs
     if config.target.kind in IMPLICIT_TARGETS:
         assert isinstance(config.data, ImageData)
-        return with_latents(config.hypernet, build_implicit_target(config.target, channels, size), images_to_train_on(config.data))
+        return with_latents(
+            config.hypernet, build_implicit_target(config.target, channels, size), images_to_train_on(config.data)
+        )
     return with_hypernet(config.hypernet, build_target(config.target, channels, classes, size))
 
 

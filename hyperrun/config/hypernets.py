@@ -123,7 +123,8 @@ class AutoDecoderHypernet(EmbeddedMLP):
     fit_steps: int
     """Steps of Adam that fit the latent of a held-out image, from the mean of the training images' latents."""
     fit_lr: float
-    """Learning rate of the first of them; it falls to zero along half a cosine."""
+    """Learning rate of the first of them, in units of the training latents' standard deviation; it falls to zero along
+    half a cosine."""
     test_images: int | None
     """Test images that are fitted, evenly spaced in the split; null means all. summary.json says how many they were."""
     val_images: int | None

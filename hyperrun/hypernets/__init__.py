@@ -180,7 +180,9 @@ def with_latents(cfg: HypernetConfig, target: nn.Module, count: int) -> Conditio
         UserError: a hypernet that has no latents, or nothing to generate in this target.
     """
     if not isinstance(cfg, AutoDecoderHypernet):
-        raise UserError(f"hypernet={cfg.kind} has no latent for each image; hypernet=auto_decoder does (model=hypersiren)")
+        raise UserError(
+            f"hypernet={cfg.kind} has no latent for each image; hypernet=auto_decoder does (model=hypersiren)"
+        )
     names, reference = _selected(cfg, target, cfg.generate)
     generator = CONDITIONAL_HYPERNETS[cfg.generator](cfg, reference, cfg.z_dim)
     return ConditionalModel(target, AutoDecoder(generator, count, cfg.z_dim, cfg.latent_std), names)

@@ -63,14 +63,16 @@ def fit_latents(model: ConditionalModel, wanted: Tensor, *, steps: int, lr: floa
     """Return the latents [B, z_dim] that bring the model nearest to whole images, without changing the model.
 
     Each starts from the mean of the training images' latents and descends its own image's loss by `steps` of Adam, the
-    learning rate falling from `lr` to zero along half a cosine. Nothing is drawn, and no image depends on another.
+    learning rate falling to zero along half a cosine. Nothing is drawn, and no image depends on another.
 
+    lr: at first, in units of the training latents' standard deviation: how small these stay depends on much else.
     wanted: colours in [0, 1], row by row, float [B, side * side, C].
     """
     hypernet = model.hypernet
     assert isinstance(hypernet, AutoDecoder)
     coordinates = all_pixels(wanted)
     latents = hypernet.mean_latent().repeat(len(wanted), 1).requires_grad_()
+    lr *= (hypernet.latents.weight.detach() - hypernet.mean_latent()).square().mean().sqrt().item()
     adam = torch.optim.Adam([latents], lr=lr)
     with torch.enable_grad():
         for step in range(steps):
@@ -121,7 +123,9 @@ class ImageFitting:
         self.loss = ImageLoss(self.model, self.cfg.latent_l2)
         self.pixels = pixel_centres(self.data.image_size, world.device)
         if self.cfg.points is not None and self.cfg.points > len(self.pixels):
-            raise UserError(f"hypernet.points={self.cfg.points}: images of {self.data.name} have {len(self.pixels)} pixels")
+            raise UserError(
+                f"hypernet.points={self.cfg.points}: images of {self.data.name} have {len(self.pixels)} pixels"
+            )
         self.examples_per_batch, self.share = batch_sizes(config.trainer.batch_size, len(self.data.train), world)
         self.batches_per_epoch = len(self.data.train) // self.examples_per_batch
         self.images = read(self.data.train).to(world.device)
