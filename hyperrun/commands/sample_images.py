@@ -50,8 +50,8 @@ def sample_images(
     """Write the grid of a run as a PNG, RUN/samples.png unless `out` says otherwise.
 
     Rows: images of the test split, drawn by `seed`; their reconstructions, latents fitted as in a test; images on the
-    line from one fitted latent to the next (first and last are the reconstructions); images of latents drawn, by `seed`,
-    from the Gaussian fitted to the training images' latents.
+    line from one fitted latent to the next (first and last are the reconstructions); images of latents drawn, by
+    `seed`, from the Gaussian fitted to the training images' latents.
 
     resolution: pixels of an image's side; None: four times the data's. The data's own images are shown with larger
         pixels.

@@ -119,7 +119,7 @@ class AutoDecoderHypernet(EmbeddedMLP):
     latent_l2: float
     """Coefficient of a latent's squared norm, which is added to its image's mean squared error: the Gaussian prior."""
     points: int | None
-    """Pixels of each image that a training step looks at, drawn anew for each batch; null means all."""
+    """Most pixels of each image that a training step looks at, drawn anew for each batch; null means all."""
     fit_steps: int
     """Steps of Adam that fit the latent of a held-out image, from the mean of the training images' latents."""
     fit_lr: float

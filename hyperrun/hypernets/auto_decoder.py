@@ -1,7 +1,7 @@
 """Auto-decoder (Park et al. 2019, DeepSDF, arXiv 1901.05103): codes that are learned beside what decodes them.
 
-There is no encoder. Each training example has a latent of its own, which gets its gradient as the weights do; that of an
-example which was not trained on is found by descending the same loss with the decoder as it is.
+There is no encoder. Each training example has a latent of its own, which gets its gradient as the weights do; that of
+an example which was not trained on is found by descending the same loss with the decoder as it is.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def build_language_target(cfg: TargetConfig, vocabulary: int) -> nn.Module:
 
 
 def build_implicit_target(cfg: TargetConfig, channels: int, image_size: int) -> nn.Module:
-    """Return the network from coordinates to colours that the config describes, with its own initialization, in float32.
+    """Return the network from coordinates to colours that the config describes, with its own initialization.
 
     Raises:
         UserError: a target that takes no coordinates.

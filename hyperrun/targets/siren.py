@@ -66,7 +66,7 @@ def build_siren(cfg: config.SirenTarget, out_channels: int, image_size: int) -> 
 def natural_omega_0(image_size: int) -> float:
     """Return the omega_0 whose first layer reaches a quarter of the sampling rate: pi / 4 for each pixel of the side.
 
-    25 for 32 pixels, near the paper's 30; 6 for 8 pixels, between which higher frequencies would be free to do anything.
+    25 for 32 pixels, near the paper's 30; 6 for 8 pixels, between which higher frequencies could do as they like.
     """
     return math.pi / 4 * image_size
 

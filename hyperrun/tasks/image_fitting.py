@@ -1,7 +1,7 @@
 """Images as networks: a latent per image -> a hypernet -> the weights of a SIREN from coordinates to colour.
 
-Training learns the latents of the training images beside the hypernet. What is measured is how well images that were not
-trained on can be had by choosing a latent, with the hypernet as it is: their PSNR.
+Training learns the latents of the training images beside the hypernet. What is measured is how well images that were
+not trained on can be had by choosing a latent, with the hypernet as it is: their PSNR.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class ImageFitting:
         """Build the model and put the training images on the device, as uint8.
 
         Raises:
-            UserError: a hypernet without latents; settings that mean nothing here; more points than pixels; a batch
-                size that does not divide among the processes.
+            UserError: a hypernet without latents; settings that mean nothing here; a batch size that does not divide
+                among the processes.
         """
         assert isinstance(config.data, ImageData)
         if config.optim.generated_l2 or config.trainer.label_smoothing:
@@ -122,10 +122,7 @@ class ImageFitting:
         self.eval_batch_size = config.trainer.eval_batch_size
         self.loss = ImageLoss(self.model, self.cfg.latent_l2)
         self.pixels = pixel_centres(self.data.image_size, world.device)
-        if self.cfg.points is not None and self.cfg.points > len(self.pixels):
-            raise UserError(
-                f"hypernet.points={self.cfg.points}: images of {self.data.name} have {len(self.pixels)} pixels"
-            )
+        self.points = min(self.cfg.points or len(self.pixels), len(self.pixels))
         self.examples_per_batch, self.share = batch_sizes(config.trainer.batch_size, len(self.data.train), world)
         self.batches_per_epoch = len(self.data.train) // self.examples_per_batch
         self.images = read(self.data.train).to(world.device)
@@ -133,7 +130,7 @@ class ImageFitting:
     def describe_data(self) -> str:
         """Return in a few words what is learned from and how it is fed."""
         sizes = f"{len(self.data.train):,} / {self.count('val'):,} / {self.count('test'):,}"
-        points = f"{self.cfg.points or len(self.pixels):,} of {len(self.pixels):,} pixels a step, not augmented"
+        points = f"{self.points:,} of {len(self.pixels):,} pixels a step, not augmented"
         return f"{self.data.name}: {sizes} images to train / validate / test; {points}"
 
     def facts(self) -> dict[str, Any]:
@@ -163,9 +160,9 @@ class ImageFitting:
                 first = batch * self.examples_per_batch + self.world.rank * self.share
                 numbers = order[first : first + self.share].to(device)
                 pixels, wanted = self.pixels, colours_of(self.images[numbers])
-                if self.cfg.points is not None:
+                if self.points < len(pixels):
                     drawn = torch.randperm(len(pixels), generator=seeded(self.seed, epoch, "points", batch))
-                    chosen = drawn[: self.cfg.points].to(device)
+                    chosen = drawn[: self.points].to(device)
                     pixels, wanted = pixels[chosen], wanted[:, chosen]
                 yield pixels.expand(len(numbers), -1, -1), numbers, wanted
             epoch, offset = epoch + 1, 0
