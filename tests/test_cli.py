@@ -134,7 +134,10 @@ def test_train_help_shows_groups_and_keys(here: Callable[..., str]) -> None:
     ("line", "offered"),
     [
         ("hyperrun train model=", {f"model={path.stem}" for path in REPO.glob("conf/model/*.yaml")}),
-        ("hyperrun train model=hyper", {"model=hypercnn", "model=hyperlstm", "model=hyperresnet", "model=hyperrnn"}),
+        (
+            "hyperrun train model=hyper",
+            {"model=hypercnn", "model=hyperlstm", "model=hyperresnet", "model=hyperrnn", "model=hypersiren"},
+        ),
         ("hyperrun train model=hyperresnet data=ci", {"data=cifar10", "data=cifar100"}),
         ("hyperrun train trainer.max_s", {"trainer.max_steps="}),
         ("hyperrun train -m sched", {"schedule=", "schedule."}),
