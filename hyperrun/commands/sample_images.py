@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperrun.analysis.image_grid import Row, draw_rows, size_of
 from hyperrun.commands.eval_run import task_of_run
 from hyperrun.data.images import seeded
 from hyperrun.errors import UserError
-from hyperrun.hypernets import AutoDecoder, ConditionalModel
+from hyperrun.hypernets import ConditionalModel
 from hyperrun.targets.siren import pixel_centres
-from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, colours_of, psnr
+from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, auto_decoder_of, colours_of, psnr
 from hyperrun.tracking.run_folder import find_run, write_beside
 
 PAIRS, NEW_ROWS = 3, 2
@@ -64,8 +64,7 @@ def sample_images(
         raise UserError(f"--out must be a file that ends in .png, not {path}")
     with task_of_run(run, which) as (_, task, precision), precision.autocast():
         assert isinstance(task, ImageFitting)
-        hypernet, test, own_side = task.model.hypernet, task.data.test, task.data.image_size
-        assert isinstance(hypernet, AutoDecoder)
+        test, own_side = task.data.test, task.data.image_size
         task.model.eval()
         side = resolution or LARGER * own_side
         count = min(columns, len(test))
@@ -78,7 +77,7 @@ def sample_images(
             each = psnr(task.model(all_pixels(wanted), fitted).float(), wanted)
         steps = torch.linspace(0, 1, columns, device=fitted.device).unsqueeze(1)
         lines = [torch.lerp(fitted[2 * i], fitted[2 * i + 1], steps) for i in range(pairs)]
-        new = hypernet.draw(NEW_ROWS * columns, seeded(seed, "new")).split(columns)
+        new = auto_decoder_of(task.model).draw(NEW_ROWS * columns, seeded(seed, "new")).split(columns)
         rows = [
             Row("held-out images", shown(enlarged(wanted, side))),
             Row(f"reconstructed\n{each.mean():.1f} dB", shown(render(task.model, fitted, side)), new_group=False),
@@ -96,8 +95,9 @@ def sample_images(
 
 
 @torch.no_grad()
-def render(model: ConditionalModel, latents: Tensor, side: int) -> Tensor:
+def render(model: nn.Module, latents: Tensor, side: int) -> Tensor:
     """Return the images of latents [B, z_dim] at any resolution: float32 [B, side * side, C], not clipped."""
+    assert isinstance(model, ConditionalModel)
     weights = model.weights(latents)
     points = pixel_centres(side, latents.device).split(max(1, POINTS_AT_ONCE // len(latents)))
     return torch.cat([model.call_with(weights, part.expand(len(latents), -1, -1)).float() for part in points], 1)

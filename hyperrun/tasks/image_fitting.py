@@ -39,7 +39,7 @@ def psnr(colours: Tensor, wanted: Tensor) -> Tensor:
 class ImageLoss(nn.Module):
     """The loss of one batch of training images: mean squared error of the colours, and the prior of the latents."""
 
-    def __init__(self, model: ConditionalModel, latent_l2: float) -> None:
+    def __init__(self, model: nn.Module, latent_l2: float) -> None:
         super().__init__()
         self.model, self.latent_l2 = model, latent_l2
 
@@ -49,9 +49,7 @@ class ImageLoss(nn.Module):
         coordinates: float [B, P, 2]; numbers: of the training images, int64 [B]; wanted: colours in [0, 1], [B, P, C].
         "loss" is the mean squared error alone, "psnr" that of the P pixels, "latent_l2" the penalty.
         """
-        hypernet = self.model.hypernet
-        assert isinstance(hypernet, AutoDecoder)
-        latents = hypernet.latents(numbers)
+        latents = auto_decoder_of(self.model).latents(numbers)
         colours = self.model(coordinates, latents).float()
         mse = F.mse_loss(colours, wanted)
         penalty = self.latent_l2 * latents.float().square().sum(1).mean()
@@ -59,7 +57,13 @@ class ImageLoss(nn.Module):
         return mse + penalty, {name: value.detach() for name, value in stats.items()}
 
 
-def fit_latents(model: ConditionalModel, wanted: Tensor, *, steps: int, lr: float, latent_l2: float) -> Tensor:
+def auto_decoder_of(model: nn.Module) -> AutoDecoder:
+    """Return the hypernet of a model that `with_latents` made."""
+    assert isinstance(model, ConditionalModel) and isinstance(model.hypernet, AutoDecoder)
+    return model.hypernet
+
+
+def fit_latents(model: nn.Module, wanted: Tensor, *, steps: int, lr: float, latent_l2: float) -> Tensor:
     """Return the latents [B, z_dim] that bring the model nearest to whole images, without changing the model.
 
     Each starts from the mean of the training images' latents and descends its own image's loss by `steps` of Adam, the
@@ -68,8 +72,7 @@ def fit_latents(model: ConditionalModel, wanted: Tensor, *, steps: int, lr: floa
     lr: at first, in units of the training latents' standard deviation: how small these stay depends on much else.
     wanted: colours in [0, 1], row by row, float [B, side * side, C].
     """
-    hypernet = model.hypernet
-    assert isinstance(hypernet, AutoDecoder)
+    hypernet = auto_decoder_of(model)
     coordinates = all_pixels(wanted)
     latents = hypernet.mean_latent().repeat(len(wanted), 1).requires_grad_()
     lr *= (hypernet.latents.weight.detach() - hypernet.mean_latent()).square().mean().sqrt().item()
@@ -103,6 +106,7 @@ class ImageFitting:
     higher_is_better = higher_is_better(metric)
     unit = "images"
     tokens_per_example = None
+    model: nn.Module
 
     def __init__(self, config: Config, world: World) -> None:
         """Build the model and put the training images on the device, as uint8.
