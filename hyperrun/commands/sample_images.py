@@ -62,7 +62,7 @@ def sample_images(
     path = out or find_run(run).path / "samples.png"
     if path.suffix.lower() != ".png":
         raise UserError(f"--out must be a file that ends in .png, not {path}")
-    with task_of_run(run, which) as (_, task, precision), precision.autocast():
+    with task_of_run(run, which) as (_, task, _):
         assert isinstance(task, ImageFitting)
         test, own_side = task.data.test, task.data.image_size
         task.model.eval()

@@ -176,15 +176,15 @@ class ImageFitting:
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
         """Fit the latents of a split's images; return the means over images of their MSE ("loss") and PSNR in dB.
 
-        Of "test" hypernet.test_images are fitted in fit_steps, of any other split val_images in val_fit_steps.
+        Of "test" hypernet.test_images are fitted in fit_steps, of any other split val_images in val_fit_steps. In
+        float32 whatever the precision is: with weights for each example training is, too (ConditionalModel).
         """
         self.model.eval()
         sums = torch.zeros(3, device=self.world.device, dtype=torch.float64)
         for wanted in self.held_out(split):
-            with precision.autocast():
-                latents = self.fit(wanted, self.cfg.fit_steps if split == "test" else self.cfg.val_fit_steps)
-                with torch.no_grad():
-                    colours = self.model(all_pixels(wanted), latents).float()
+            latents = self.fit(wanted, self.cfg.fit_steps if split == "test" else self.cfg.val_fit_steps)
+            with torch.no_grad():
+                colours = self.model(all_pixels(wanted), latents)
             mse = (colours.clamp(0, 1) - wanted).square().mean((1, 2))
             each = psnr(colours, wanted)
             sums += torch.stack([mse.double().sum(), each.double().sum(), torch.tensor(len(each), device=each.device)])

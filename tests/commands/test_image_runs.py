@@ -240,6 +240,16 @@ def test_export_needs_to_know_which_image(here: Here, trained: Path) -> None:
     assert done.err.count("\n") == 1 and "other weights for each condition" in done.err
 
 
+@pytest.mark.slow
+def test_the_line_in_the_readme_gives_the_figure_in_the_readme(here: Here) -> None:
+    here("train", "model=hypersiren", "data=digits", "tracking.wandb.mode=disabled")
+    (folder,) = Path("outputs/digits").iterdir()
+    said = summary(folder)
+    assert said["test/psnr"] == pytest.approx(28.9, abs=0.5) and said["fit/test_images"] == 360
+    here("sample", folder, "--resolution", "64", "--seed", "1")
+    assert pixels(folder / "samples.png").shape[1] == LABELS + 10 * (64 + GAP)
+
+
 # ---------------------------------------------------------------- its parts
 
 
