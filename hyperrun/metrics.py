@@ -15,17 +15,19 @@ class Metric:
     higher_is_better: bool
     percent: bool = False
     """A fraction, shown in percent."""
+    unit: str = ""
+    """What it is measured in, where it is no bare number."""
 
     @property
     def heading(self) -> str:
-        return f"{self.name} %" if self.percent else self.name
+        return f"{self.name} {'%' if self.percent else self.unit}".rstrip()
 
     def shown(self, value: float) -> float:
         """Return the value in the unit it is shown in."""
         return 100 * value if self.percent else value
 
     def text(self, value: float) -> str:
-        return f"{self.shown(value):.{2 if self.percent else 4}f}"
+        return f"{self.shown(value):.{2 if self.percent or self.unit else 4}f}"
 
     def better(self, a: float, b: float) -> bool:
         """Return whether a is better than b."""
@@ -38,6 +40,7 @@ METRICS = {
         Metric("accuracy", higher_is_better=True, percent=True),
         Metric("bpc", higher_is_better=False),
         Metric("perplexity", higher_is_better=False),
+        Metric("psnr", higher_is_better=True, unit="dB"),
     )
 }
 """Every figure a task may select its checkpoint by (Task.metric)."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperrun.config import Config, TaskData, TextData
-from hyperrun.data import Inputs, Vocabulary, inputs_of
+from hyperrun.config import Config, ImageData, TaskData, TextData
+from hyperrun.data import Inputs, Vocabulary, images_to_train_on, inputs_of
 from hyperrun.errors import UserError
-from hyperrun.hypernets import with_hypernet, with_task_hypernet
-from hyperrun.targets import build_language_target, build_target
+from hyperrun.hypernets import with_hypernet, with_latents, with_task_hypernet
+from hyperrun.targets import IMPLICIT_TARGETS, build_implicit_target, build_language_target, build_target
 from hyperrun.tracking.run_folder import RunFolder, find_run
 from hyperrun.training import checkpoint
 from hyperrun.training.ema import EMA
@@ -26,6 +26,7 @@ class LoadedRun:
     model: nn.Module
     """The trained model, in eval mode: of images, normalized as in training, float [B, C, H, W] -> logits [B, classes];
     of tasks, of such images and the number of their task, int64 [B] (or [1] for all);
+    of a SIREN, coordinates [B, P, 2] and latents [B, z_dim] or numbers of training images [B] -> colours [B, P, C];
     of text, token ids int64 [B, T] -> (logits [B, T, vocabulary], state)."""
     config: Config
     summary: dict[str, Any]
@@ -68,6 +69,10 @@ def build_model(config: Config, inputs: Inputs) -> nn.Module:
     if isinstance(inputs, int):
         return with_hypernet(config.hypernet, build_language_target(config.target, inputs))
     channels, size, classes = inputs
+    if config.target.kind in IMPLICIT_TARGETS and not isinstance(config.data, TaskData):
+        assert isinstance(config.data, ImageData)
+        target = build_implicit_target(config.target, channels, size)
+        return with_latents(config.hypernet, target, images_to_train_on(config.data))
     target = build_target(config.target, channels, classes, size)
     if isinstance(config.data, TaskData) and config.hypernet.kind != "none":
         return with_task_hypernet(config.hypernet, target, config.data.tasks)

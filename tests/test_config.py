@@ -29,7 +29,7 @@ from hyperrun.config import (
 )
 from hyperrun.errors import UserError
 from hyperrun.hypernets import HYPERNETS
-from hyperrun.targets import LANGUAGE_TARGETS, TARGETS, build_target, register_target
+from hyperrun.targets import IMPLICIT_TARGETS, LANGUAGE_TARGETS, TARGETS, build_target, register_target
 
 FILES = sorted(p.relative_to(CONF_DIR).with_suffix("").as_posix() for p in CONF_DIR.rglob("*.yaml"))
 EXTRAS = ("sweep/search", "hydra/")
@@ -111,9 +111,9 @@ def test_every_kind_has_a_file():
 
 
 def test_every_kind_has_a_builder():
-    assert SCHEMAS["target"].keys() == TARGETS.keys() | LANGUAGE_TARGETS.keys()
-    assert not TARGETS.keys() & LANGUAGE_TARGETS.keys()
-    assert SCHEMAS["hypernet"].keys() - {"none", "dynamic"} == HYPERNETS.keys()
+    assert SCHEMAS["target"].keys() == TARGETS.keys() | LANGUAGE_TARGETS.keys() | IMPLICIT_TARGETS.keys()
+    assert not TARGETS.keys() & (LANGUAGE_TARGETS.keys() | IMPLICIT_TARGETS.keys())
+    assert SCHEMAS["hypernet"].keys() - {"none", "dynamic", "auto_decoder"} == HYPERNETS.keys()
 
 
 def test_no_file_names_code():
@@ -205,6 +205,18 @@ PUBLIC = {
         "data.sequence_length": 7,
         "trainer.clip_norm": 1.0,
     },
+    ("model=hypersiren",): {
+        "target.hidden_size": 7,
+        "target.layers": 2,
+        "target.omega_0": 30.0,
+        "hypernet.z_dim": 7,
+        "hypernet.generator": "chunked",
+        "hypernet.latent_l2": 0.3,
+        "hypernet.points": 7,
+        "hypernet.fit_steps": 7,
+        "hypernet.fit_lr": 0.3,
+        "hypernet.test_images": 7,
+    },
     ("data=text",): {"data.path": "/some/file.txt", "data.unit": "word"},
     ("model=resnet", "target=torchvision"): {"target.name": "resnet50"},
     ("experiment=ha2016/mnist_cnn",): {"experiment": "ha2016/mnist_cnn"},
@@ -273,9 +285,10 @@ def typed(changes: dict[str, Any], *overrides: str, only: bool = False) -> Confi
     return from_omegaconf(cfg)
 
 
-WRN, TV, NONE, ONE_CYCLE, STEPS = (
+WRN, TV, SIREN, NONE, ONE_CYCLE, STEPS = (
     ("target=wide_resnet",),
     ("target=torchvision",),
+    ("model=hypersiren",),
     ("hypernet=none",),
     ("schedule=one_cycle",),
     ("schedule=multi_step",),
@@ -299,6 +312,18 @@ REFUSED = [
     ((), {"hypernet.tile": [16]}, "tile must be two positive"),
     ((), {"hypernet.tile": [16, 0]}, "tile must be two positive"),
     ((), {"hypernet.init": "hyperfann"}, "unknown hypernet.init 'hyperfann'; did you mean 'hyperfan'"),
+    (SIREN, {"target.hidden_size": 0}, "hidden_size must be at least 1"),
+    (SIREN, {"target.layers": 0}, "layers must be at least 1"),
+    (SIREN, {"target.omega_0": 0.0}, "omega_0 must be positive or null"),
+    (SIREN, {"target.hidden_omega_0": -1.0}, "hidden_omega_0 must be positive"),
+    (SIREN, {"hypernet.generator": "mpl"}, "unknown hypernet.generator 'mpl'; did you mean 'mlp'"),
+    (SIREN, {"hypernet.latent_l2": -1.0}, "latent_l2 must not be negative"),
+    (SIREN, {"hypernet.latent_std": 0.0}, "latent_std must be positive"),
+    (SIREN, {"hypernet.fit_lr": 0.0}, "fit_lr must be positive"),
+    *(
+        (SIREN, {f"hypernet.{k}": 0}, f"{k} must be at least 1")
+        for k in ("chunk_size", "points", "fit_steps", "test_images", "val_images", "val_fit_steps")
+    ),
     ((), {"data.val_size": 0}, "data: val_size must be at least 1"),
     ((), {"data.epochs": 0}, "data: epochs must be at least 1"),
     ((), {"data.loader": "devices"}, "unknown data.loader 'devices'; did you mean 'device'"),

@@ -10,10 +10,12 @@ import pytest
 from hyperrun.errors import UserError
 from hyperrun.metrics import METRICS, from_paper, higher_is_better
 from hyperrun.tasks.classification import Classification
+from hyperrun.tasks.image_fitting import ImageFitting
 
 
 def test_every_task_agrees_with_the_table() -> None:
     assert Classification.higher_is_better is higher_is_better(Classification.metric) is True
+    assert ImageFitting.higher_is_better is higher_is_better(ImageFitting.metric) is True
     assert not higher_is_better("bpc") and not higher_is_better("perplexity")
     with pytest.raises(UserError, match="did you mean 'accuracy'"):
         higher_is_better("acuracy")
@@ -28,6 +30,7 @@ def test_better_follows_the_direction(metric) -> None:
 
 def test_figures_are_shown_in_their_unit() -> None:
     assert METRICS["accuracy"].text(0.98765) == "98.77" and METRICS["accuracy"].heading == "accuracy %"
+    assert METRICS["psnr"].text(26.1782) == "26.18" and METRICS["psnr"].heading == "psnr dB"
     assert METRICS["bpc"].text(1.26543) == "1.2654" and METRICS["bpc"].heading == "bpc"
 
 

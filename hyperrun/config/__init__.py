@@ -12,6 +12,7 @@ from hyperrun.config.checks import check_finite, check_positive
 from hyperrun.config.data import DataConfig, ImageData, TaskData, TextData
 from hyperrun.config.hypernets import (
     GENERATE,
+    AutoDecoderHypernet,
     ChunkedHypernet,
     DynamicHypernet,
     HypernetConfig,
@@ -25,11 +26,13 @@ from hyperrun.config.targets import (
     CNNTarget,
     MLPTarget,
     RecurrentTarget,
+    SirenTarget,
     TargetConfig,
     TorchvisionTarget,
     WideResNetTarget,
 )
 from hyperrun.config.training import (
+    DECAY_KINDS,
     AdamConfig,
     ConstantSchedule,
     CosineSchedule,
@@ -54,8 +57,12 @@ from hyperrun.config.typed import (
 )
 
 __all__ = [
+    "DECAY_KINDS",
     "GENERATE",
+    "NOT_IN_HASH",
+    "SCHEMAS",
     "AdamConfig",
+    "AutoDecoderHypernet",
     "CNNTarget",
     "ChunkedHypernet",
     "Config",
@@ -66,20 +73,19 @@ __all__ = [
     "HypernetConfig",
     "ImageData",
     "MLPHypernet",
+    "MLPTarget",
     "MultiStepSchedule",
     "MuonConfig",
-    "NOT_IN_HASH",
     "NoHypernet",
     "OneCycleSchedule",
     "OptimConfig",
     "PaperConfig",
     "RecurrentTarget",
-    "SCHEMAS",
     "SGDConfig",
     "ScheduleConfig",
     "SelectingHypernet",
+    "SirenTarget",
     "StaticHypernet",
-    "MLPTarget",
     "TargetConfig",
     "TaskData",
     "TextData",

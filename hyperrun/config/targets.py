@@ -82,6 +82,30 @@ class TorchvisionTarget(TargetConfig):
 
 
 @dataclass
+class SirenTarget(TargetConfig):
+    """SIREN: a network of sines from coordinates to colour (Sitzmann et al. 2020)."""
+
+    hidden_size: int
+    """Sines in each layer."""
+    layers: int
+    """Layers of sines; a linear layer follows."""
+    omega_0: float | None
+    """Factor inside the sines of the first layer; null means pi / 4 for each pixel of the images' side (25 for 32
+    pixels; 30 in the paper). The larger it is, the finer the detail, between the pixels too."""
+    hidden_omega_0: float
+    """Factor inside the sines of the other layers (30 in the paper). Their initial weights are divided by it, so that
+    it changes nothing at the start, but what a learning rate means to them."""
+
+    def __post_init__(self) -> None:
+        check_positive("hidden_size", self.hidden_size)
+        check_positive("layers", self.layers)
+        if self.omega_0 is not None and not self.omega_0 > 0:
+            raise ValueError(f"omega_0 must be positive or null, not {self.omega_0}")
+        if not self.hidden_omega_0 > 0:
+            raise ValueError(f"hidden_omega_0 must be positive, not {self.hidden_omega_0}")
+
+
+@dataclass
 class RecurrentTarget(TargetConfig):
     """A language model: tokens, recurrent layers, a linear output layer (Ha et al. sections 4.3, 4.4 and A.3)."""
 

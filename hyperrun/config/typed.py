@@ -18,9 +18,23 @@ from omegaconf.errors import (
 
 from hyperrun.config.checks import check_finite
 from hyperrun.config.data import ImageData, TaskData, TextData
-from hyperrun.config.hypernets import ChunkedHypernet, DynamicHypernet, MLPHypernet, NoHypernet, StaticHypernet
+from hyperrun.config.hypernets import (
+    AutoDecoderHypernet,
+    ChunkedHypernet,
+    DynamicHypernet,
+    MLPHypernet,
+    NoHypernet,
+    StaticHypernet,
+)
 from hyperrun.config.run import Config, TrackingConfig
-from hyperrun.config.targets import CNNTarget, MLPTarget, RecurrentTarget, TorchvisionTarget, WideResNetTarget
+from hyperrun.config.targets import (
+    CNNTarget,
+    MLPTarget,
+    RecurrentTarget,
+    SirenTarget,
+    TorchvisionTarget,
+    WideResNetTarget,
+)
 from hyperrun.config.training import (
     AdamConfig,
     ConstantSchedule,
@@ -39,12 +53,14 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "wide_resnet": WideResNetTarget,
         "torchvision": TorchvisionTarget,
         "recurrent": RecurrentTarget,
+        "siren": SirenTarget,
     },
     "hypernet": {
         "none": NoHypernet,
         "static": StaticHypernet,
         "chunked": ChunkedHypernet,
         "mlp": MLPHypernet,
+        "auto_decoder": AutoDecoderHypernet,
         "dynamic": DynamicHypernet,
     },
     "data": {"images": ImageData, "tasks": TaskData, "text": TextData},

@@ -42,6 +42,7 @@ __all__ = [
     "SHAPES",
     "SOURCES",
     "TEXT_DATASETS",
+    "TRAINING_IMAGES",
     "VOCABULARY_SIZES",
     "FolderSplit",
     "ImageSet",
@@ -52,6 +53,7 @@ __all__ = [
     "Vocabulary",
     "data_root",
     "form_and_base",
+    "images_to_train_on",
     "inputs_of",
     "load_images",
     "load_tasks",
@@ -110,6 +112,16 @@ SHAPES: dict[str, tuple[int, int, int]] = {
     "svhn": (3, 32, 10),
 }
 """Name -> (channels, image size, classes), so that parameters can be counted without reading the set."""
+
+TRAINING_IMAGES: dict[str, int] = {
+    "digits": 1437,
+    "mnist": 60_000,
+    "fashion_mnist": 60_000,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "svhn": 73_257,
+}
+"""Name -> training images before data.val_size of them are set aside, so that latents can be counted beforehand."""
 
 VOCABULARY_SIZES: dict[str, int] = {"ptb_char": 50, "ptb": 10_000, "enwik8": 205, "text8": 27}
 """Name -> number of symbols of a published text, so that parameters can be counted without reading it."""
@@ -236,6 +248,13 @@ def inputs_of(cfg: DataConfig) -> Inputs:
     assert isinstance(cfg, ImageData)
     images = load_images(cfg)
     return images.channels, images.train.shape[-1], images.num_classes
+
+
+def images_to_train_on(cfg: ImageData) -> int:
+    """Return how many images are left to train on; reads the set only where that is not known beforehand."""
+    if cfg.name in TRAINING_IMAGES and cfg.val_size < TRAINING_IMAGES[cfg.name]:
+        return TRAINING_IMAGES[cfg.name] - cfg.val_size
+    return len(load_images(cfg).train)
 
 
 def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:

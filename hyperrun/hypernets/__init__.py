@@ -14,7 +14,7 @@ from hyperrun import config
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import (
     GENERATE,
-    SCHEMAS,
+    AutoDecoderHypernet,
     DynamicHypernet,
     HypernetConfig,
     SelectingHypernet,
@@ -30,6 +30,7 @@ from hyperrun.hypernets.apply import (
     materialize,
     select_parameters,
 )
+from hyperrun.hypernets.auto_decoder import AutoDecoder
 from hyperrun.hypernets.chunked import ChunkedHypernet
 from hyperrun.hypernets.conditional import (
     ConditionalHypernet,
@@ -44,8 +45,9 @@ from hyperrun.hypernets.static import StaticHypernet
 from hyperrun.hypernets.weight_generator import ParameterGenerator
 
 __all__ = [
-    "HYPERNETS",
     "CONDITIONAL_HYPERNETS",
+    "HYPERNETS",
+    "AutoDecoder",
     "ChunkedHypernet",
     "ConditionalHypernet",
     "ConditionalModel",
@@ -65,6 +67,7 @@ __all__ = [
     "select_parameters",
     "with_conditional_hypernet",
     "with_hypernet",
+    "with_latents",
     "with_task_hypernet",
 ]
 
@@ -119,6 +122,8 @@ def with_hypernet(cfg: HypernetConfig, target: nn.Module) -> nn.Module:
         return target
     if isinstance(cfg, DynamicHypernet):
         return make_dynamic(cfg, target)
+    if cfg.kind not in HYPERNETS:
+        raise UserError(f"hypernet={cfg.kind} is for images that are networks (model=hypersiren), not for this target")
     assert isinstance(cfg, SelectingHypernet)
     return _generating(cfg, target, cfg.generate)
 
@@ -140,8 +145,7 @@ def hypernetize(module: nn.Module, hypernet: str = "static", generate: Choice = 
     Warns:
         UserWarning: the hypernet has more parameters than the module had.
     """
-    kinds = [kind for kind, schema in SCHEMAS["hypernet"].items() if issubclass(schema, SelectingHypernet)]
-    choose("hypernet", hypernet, kinds)
+    choose("hypernet", hypernet, HYPERNETS)
     if isinstance(generate, str) and generate not in GENERATE:
         options, generate = options | {"include": [generate]}, "all"
     if callable(generate):
@@ -185,6 +189,23 @@ def with_task_hypernet(cfg: HypernetConfig, target: nn.Module, tasks: int) -> Co
     parts = [("embedding", nn.Embedding(tasks, size)), ("generator", model.hypernet)]
     model.hypernet = nn.Sequential(OrderedDict(parts))
     return model
+
+
+def with_latents(cfg: HypernetConfig, target: nn.Module, count: int) -> ConditionalModel:
+    """Return the target with its weights generated from a latent for each of `count` training examples.
+
+    Its hypernet is an AutoDecoder: the model is called with inputs [batch, ...] and numbers of examples or latents.
+
+    Raises:
+        UserError: a hypernet that has no latents, or nothing to generate in this target.
+    """
+    if not isinstance(cfg, AutoDecoderHypernet):
+        raise UserError(
+            f"hypernet={cfg.kind} has no latent for each image; hypernet=auto_decoder does (model=hypersiren)"
+        )
+    names, reference = _selected(cfg, target, cfg.generate)
+    generator = CONDITIONAL_HYPERNETS[cfg.generator](cfg, reference, cfg.z_dim)
+    return ConditionalModel(target, AutoDecoder(generator, count, cfg.z_dim, cfg.latent_std), names)
 
 
 def _generating(cfg: SelectingHypernet, target: nn.Module, generate: Choice) -> HyperModel:

@@ -12,6 +12,7 @@ from hyperrun.errors import UserError
 from hyperrun.targets.cnn import build_cnn
 from hyperrun.targets.mlp import build_mlp
 from hyperrun.targets.recurrent import build_recurrent
+from hyperrun.targets.siren import build_siren
 from hyperrun.targets.torchvision_models import build_torchvision
 from hyperrun.targets.wide_resnet import build_wide_resnet
 
@@ -26,6 +27,9 @@ TARGETS: dict[str, Callable[[Any, int, int, int], nn.Module]] = {
 LANGUAGE_TARGETS: dict[str, Callable[[Any, int], nn.Module]] = {"recurrent": build_recurrent}
 """kind -> function of (config, vocabulary size); the network returns (logits [B, T, vocabulary], state)."""
 
+IMPLICIT_TARGETS: dict[str, Callable[[Any, int, int], nn.Module]] = {"siren": build_siren}
+"""kind -> function of (config, channels, image_size); coordinates [..., 2] in [-1, 1] -> colours [..., channels]."""
+
 
 def build_target(cfg: TargetConfig, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
     """Return the network for images that the config describes, with its own initialization, in float32.
@@ -33,6 +37,8 @@ def build_target(cfg: TargetConfig, in_channels: int, num_classes: int, image_si
     Raises:
         UserError: a target for text.
     """
+    if cfg.kind in IMPLICIT_TARGETS:
+        raise UserError(f"target={cfg.kind} is an image and takes coordinates; it has no classes")
     if cfg.kind not in TARGETS:
         raise UserError(f"target={cfg.kind} does not take images (targets that do: {', '.join(sorted(TARGETS))})")
     return TARGETS[cfg.kind](cfg, in_channels, num_classes, image_size)
@@ -50,6 +56,18 @@ def build_language_target(cfg: TargetConfig, vocabulary: int) -> nn.Module:
             f"target={cfg.kind} does not take text (targets that do: {allowed}; model=lstm, hyperlstm, ...)"
         )
     return LANGUAGE_TARGETS[cfg.kind](cfg, vocabulary)
+
+
+def build_implicit_target(cfg: TargetConfig, channels: int, image_size: int) -> nn.Module:
+    """Return the network from coordinates to colours that the config describes, with its own initialization.
+
+    Raises:
+        UserError: a target that takes no coordinates.
+    """
+    if cfg.kind not in IMPLICIT_TARGETS:
+        allowed = ", ".join(sorted(IMPLICIT_TARGETS))
+        raise UserError(f"target={cfg.kind} does not take coordinates (targets that do: {allowed})")
+    return IMPLICIT_TARGETS[cfg.kind](cfg, channels, image_size)
 
 
 def register_target(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from hyperrun.config import Config
+from hyperrun.targets import IMPLICIT_TARGETS
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 
@@ -60,7 +61,7 @@ class Task(Protocol):
 
 
 def build_task(config: Config, world: World) -> Task:
-    """Return the task that the kind of data calls for, with its model built and initialized."""
+    """Return the task that the kind of data and target calls for, with its model built and initialized."""
     if config.data.kind == "text":
         from hyperrun.tasks.language_modeling import LanguageModeling
 
@@ -69,6 +70,10 @@ def build_task(config: Config, world: World) -> Task:
         from hyperrun.tasks.multitask import MultiTask
 
         return MultiTask(config, world)
+    if config.target.kind in IMPLICIT_TARGETS:
+        from hyperrun.tasks.image_fitting import ImageFitting
+
+        return ImageFitting(config, world)
     from hyperrun.tasks.classification import Classification
 
     return Classification(config, world)

@@ -112,7 +112,7 @@ class Console:
             self._record(f"{name}: {value}")
         self.rich.print(table)
         self.say(f"files   {folder}")
-        verbs = ["eval", "sample"] if summary["task"] == "language_modeling" else ["eval"]
+        verbs = ["eval", "sample"] if summary["task"] in ("language_modeling", "image_fitting") else ["eval"]
         self.say(f"next    {'; '.join(f'hyperrun {verb} {folder}' for verb in verbs)}")
 
 

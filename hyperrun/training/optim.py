@@ -20,7 +20,7 @@ from hyperrun.config import (
     SGDConfig,
 )
 from hyperrun.errors import UserError
-from hyperrun.hypernets import DynamicModel, HyperModel
+from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel
 
 
 def decay_kind(model: nn.Module, name: str, parameter: Tensor, owner: nn.Module) -> str:
@@ -32,7 +32,7 @@ def decay_kind(model: nn.Module, name: str, parameter: Tensor, owner: nn.Module)
         return "biases"
     if parameter.ndim < 2 or "Norm" in type(owner).__name__ or leaf.endswith("scale"):
         return "norms"
-    if isinstance(model, HyperModel | DynamicModel) and "hypernet" in name.split("."):
+    if isinstance(model, HyperModel | DynamicModel | ConditionalModel) and "hypernet" in name.split("."):
         return "hypernet"
     return "weights"
 

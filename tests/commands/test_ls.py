@@ -21,9 +21,9 @@ COUNTS = {"params/trainable", "params/generated", "params/free", "params/target"
 RECURRENT = {"rnn", "hyperrnn", "lstm", "lnlstm", "hyperlstm", "lnhyperlstm"}
 
 GROUPS = {
-    "models": ("model", ["cnn", "hypercnn", "hyperresnet", "resnet", *RECURRENT]),
-    "targets": ("target", ["cnn", "recurrent", "torchvision", "wide_resnet"]),
-    "hypernets": ("hypernet", ["dynamic", "none", "static"]),
+    "models": ("model", ["cnn", "hypercnn", "hyperresnet", "hypersiren", "resnet", *RECURRENT]),
+    "targets": ("target", ["cnn", "recurrent", "siren", "torchvision", "wide_resnet"]),
+    "hypernets": ("hypernet", ["auto_decoder", "dynamic", "none", "static"]),
     "data": ("data", ["cifar10", "cifar100", "digits", "fashion_mnist", "image_folder", "mnist", "svhn"]),
     "optim": ("optim", ["adam", "adamw", "muon", "sgd"]),
     "experiments": ("experiment", ["ha2016/mnist_cnn", "ha2016/mnist_hypercnn"]),
