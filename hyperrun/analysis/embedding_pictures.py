@@ -128,7 +128,7 @@ def heat_map(
         for column in range(count):
             value = float(similarity[row, column])
             ink = "white" if abs(value) > 0.6 else "black"
-            panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+            panel.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=7, color=ink)
     return drawn
 
 

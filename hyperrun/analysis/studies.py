@@ -288,10 +288,10 @@ def study_conditional(runs: Runs, reader: Reader, findings: Findings) -> None:
         if data.tasks < 2:
             findings.notes.append(f"{label}: one task, so there is nothing to compare")
             continue
-        found[label] = read_tasks(run, reader.split)
-        numbers[label] |= task_numbers(found[label])
-        if len(found[label].lines) < data.tasks - 1:
-            drawn = f"{len(found[label].lines)} of {data.tasks - 1} pairs of neighbours"
+        seen = found[f"{label}, {data.order}"] = read_tasks(run, reader.split)
+        numbers[label] |= task_numbers(seen)
+        if len(seen.lines) < data.tasks - 1:
+            drawn = f"{len(seen.lines)} of {data.tasks - 1} pairs of neighbours"
             findings.notes.append(f"{label}: interpolation between {drawn}, spread over all tasks")
     findings.numbers["conditional"] = numbers
     if found:

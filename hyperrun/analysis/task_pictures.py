@@ -29,8 +29,11 @@ MOST_COLUMNS = 5
 
 MATRICES, VECTORS = "weights (two dimensions or more)", "biases and scales"
 
+RATIO = "standard deviation over the tasks / within the tensor"
+SAME_AS_DRAWS = "1: as different as independent draws"
+
 Found = Mapping[str, TaskWeights]
-"""Label of a run -> what was seen in it."""
+"""Title of a run -> what was seen in it."""
 
 
 @styled
@@ -42,11 +45,9 @@ def draw_task_similarity(found: Found) -> Picture:
     drawn = None
     for row, (label, seen) in zip(places, found.items(), strict=True):
         count = len(seen.names)
-        unrelated = -1 / (count - 1)
         said = (
-            f"{label}: embeddings\nof {seen.embedding_size} numbers, as they are",
-            f"{label}: all {seen.weight_count:,} generated weights\n"
-            f"minus their mean over the tasks (unrelated: {unrelated:.2f})",
+            f"{label}\nembeddings of {seen.embedding_size} numbers,\nas they are",
+            f"{label}\nall {seen.weight_count:,} generated weights,\nminus their mean over the tasks",
         )
         every = math.ceil(count / MOST_NAMED_TASKS)
         names = [name if n % every == 0 else "" for n, name in enumerate(seen.names)]
@@ -55,8 +56,9 @@ def draw_task_similarity(found: Found) -> Picture:
             if count > MOST_WITH_FIGURES or max(map(len, names)) > 5:
                 panel.tick_params(axis="x", labelrotation=90)
             panel.set_xlabel("task")
-            panel.set_ylabel("task")
             title(panel, text)
+        row[1].set_xlabel(f"task (tasks that differ in unrelated ways: {-1 / (count - 1):.2f})")
+        row[0].set_ylabel("task")
     if drawn is not None:
         explain_heat(figure, drawn, [panel for row in places for panel in row])
     return figure
@@ -82,10 +84,6 @@ def draw_spread(found: Found) -> Picture:
     return figure
 
 
-RATIO = "standard deviation over the tasks / within the tensor"
-SAME_AS_DRAWS = "1: as different as independent draws"
-
-
 def draw_bars(panel: Axes, names: list[str], ratios: list[float], matrices: list[bool]) -> None:
     """Draw a bar for each tensor, the first on top."""
     for kind, text, colour, hatch in ((True, MATRICES, COLOURS[0], None), (False, VECTORS, COLOURS[1], "////")):
@@ -96,8 +94,8 @@ def draw_bars(panel: Axes, names: list[str], ratios: list[float], matrices: list
                 label=text,
             )  # fmt: skip
     for n, ratio in enumerate(ratios):
-        panel.text(0 if math.isnan(ratio) else ratio, n, "  none" if math.isnan(ratio) else f" {ratio:.2f}", va="center",
-                   fontsize=8)  # fmt: skip
+        end, said = (0.0, "none") if math.isnan(ratio) else (ratio, f"{ratio:.2f}")
+        panel.text(end, n, f" {said}", va="center", fontsize=8)
     panel.axvline(1, color="black", linewidth=1, linestyle=":", label=SAME_AS_DRAWS)
     panel.set_yticks(range(len(names)), names, fontsize=8)
     for text in panel.get_yticklabels():

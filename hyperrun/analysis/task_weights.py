@@ -112,9 +112,11 @@ def weights_of_tasks(model: nn.Module) -> dict[str, Tensor]:
 def centred_similarity(weights: Mapping[str, Tensor]) -> Tensor:
     """Return the cosine similarity of all weights of every two tasks after their mean over the tasks is taken away.
 
-    name -> [tasks, *shape] -> float64 [tasks, tasks]. What all tasks share is left out, so that what is seen is how they
-    differ. T tasks that differ in unrelated ways have -1 / (T - 1) and not 0, and two tasks always -1. Each number counts
-    as it is: tensors of large numbers say more than those of small ones.
+    weights: name -> [tasks, *shape]. Returns float64 [tasks, tasks].
+
+    What all tasks share is left out, so that what is seen is how they differ. T tasks that differ in unrelated ways
+    have -1 / (T - 1) and not 0, two tasks always -1. Each number counts as it is: tensors of large numbers say more than
+    those of small ones.
     """
     products = torch.zeros(())
     for value in weights.values():

@@ -113,10 +113,10 @@ def task_table(of_tasks: dict) -> Table:
         f"accuracy on {split} images of a task, mean over pairs of neighbours; and std of tensors over tasks / within"
     )
     table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
-    for column in ("model", "own embedding", "halfway", "other's", "std over tasks"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+    for column in ("model", "order", "own embedding", "halfway", "other's", "std over tasks"):
+        table.add_column(column, justify="left" if column in ("model", "order") else "right")
     for label, found in of_tasks.items():
         figures = [f"{value:.4f}" for value in found["interpolation"]["accuracy"].values()]
         ratios = [tensor["ratio"] for tensor in found["tensors"].values() if tensor["ratio"] is not None]
-        table.add_row(label, *figures, f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "")
+        table.add_row(label, found["order"], *figures, f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "")
     return table
