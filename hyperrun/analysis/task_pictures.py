@@ -22,6 +22,9 @@ MOST_WITH_FIGURES = 10
 MOST_NAMED_TASKS = 40
 """Of more, only every second, third, ... is named beside a heat map."""
 
+LONGEST_NAME = 20
+"""Characters of a task's name that are drawn."""
+
 MOST_BARS = 24
 """Generated tensors up to which each has a bar; more are a line."""
 
@@ -34,6 +37,11 @@ SAME_AS_DRAWS = "1: as different as independent draws"
 
 Found = Mapping[str, TaskWeights]
 """Title of a run -> what was seen in it."""
+
+
+def shortened(name: str) -> str:
+    """Return a task's name, of a long one (many classes) the beginning."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 @styled
@@ -50,7 +58,7 @@ def draw_task_similarity(found: Found) -> Picture:
             f"{label}\nall {seen.weight_count:,} generated weights,\nminus their mean over the tasks",
         )
         every = math.ceil(count / MOST_NAMED_TASKS)
-        names = [name if n % every == 0 else "" for n, name in enumerate(seen.names)]
+        names = [shortened(name) if n % every == 0 else "" for n, name in enumerate(seen.names)]
         for panel, similarity, text in zip(row, (seen.embeddings, seen.weights), said, strict=True):
             drawn = heat_map(panel, similarity, names, names, count <= MOST_WITH_FIGURES)
             if count > MOST_WITH_FIGURES or max(map(len, names)) > 5:
@@ -138,7 +146,7 @@ def draw_interpolation(found: Found, split: str) -> Picture:
         for panel in cells[len(seen.lines) :]:
             panel.set_axis_off()
         for n, (panel, line) in enumerate(zip(cells, seen.lines, strict=False)):
-            at, (first, second) = positions().numpy(), (seen.names[task] for task in line.tasks)
+            at, (first, second) = positions().numpy(), (shortened(seen.names[task]) for task in line.tasks)
             for accuracy, text, colour, style in (
                 (line.accuracy[0], f"{split} images of the task on the left", COLOURS[0], "-o"),
                 (line.accuracy[1], f"{split} images of the task on the right", COLOURS[1], "--^"),
@@ -148,7 +156,8 @@ def draw_interpolation(found: Found, split: str) -> Picture:
             panel.set_ylim(0, 1.04)
             panel.set_xticks([0, 0.5, 1], ["0", "½", "1"])
             panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            panel.set_xlabel(f"from task {first} to task {second}", parse_math=False)
+            between = "\n" if len(first) + len(second) > 12 else " "
+            panel.set_xlabel(f"from task {first}{between}to task {second}", parse_math=False)
             panel.tick_params(labelleft=True)
             if n % columns == 0:
                 panel.set_ylabel("accuracy")

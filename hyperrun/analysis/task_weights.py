@@ -115,8 +115,8 @@ def centred_similarity(weights: Mapping[str, Tensor]) -> Tensor:
     weights: name -> [tasks, *shape]. Returns float64 [tasks, tasks].
 
     What all tasks share is left out, so that what is seen is how they differ. T tasks that differ in unrelated ways
-    have -1 / (T - 1) and not 0, two tasks always -1. Each number counts as it is: tensors of large numbers say more than
-    those of small ones.
+    have -1 / (T - 1) and not 0, two tasks always -1. Each number counts as it is: tensors of large numbers say more
+    than those of small ones.
     """
     products = torch.zeros(())
     for value in weights.values():
