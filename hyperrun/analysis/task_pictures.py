@@ -65,7 +65,8 @@ def draw_task_similarity(found: Found) -> Picture:
                 panel.tick_params(axis="x", labelrotation=90)
             panel.set_xlabel("task")
             title(panel, text)
-        row[1].set_xlabel(f"task (tasks that differ in unrelated ways: {-1 / (count - 1):.2f})")
+        unrelated = f"tasks that differ in unrelated ways: {-1 / (count - 1):.2f}" if count > 2 else "of two always -1"
+        row[1].set_xlabel(f"task ({unrelated})")
         row[0].set_ylabel("task")
     if drawn is not None:
         explain_heat(figure, drawn, [panel for row in places for panel in row])
@@ -139,7 +140,8 @@ def draw_interpolation(found: Found, split: str) -> Picture:
     """
     columns = max(grid_of(len(seen.lines), MOST_COLUMNS)[1] for seen in found.values())
     blocks = {label: math.ceil(len(seen.lines) / columns) for label, seen in found.items()}
-    figure, places = panels(sum(blocks.values()), columns, 2.5 if columns > 1 else 4.6, 2.5, sharey=True)
+    width, height = (2.5, 2.5) if columns > 1 else (4.6, 3.6)
+    figure, places = panels(sum(blocks.values()), columns, width, height, sharey=True)
     rows = iter(places)
     for label, seen in found.items():
         cells = [panel for _ in range(blocks[label]) for panel in next(rows)]
