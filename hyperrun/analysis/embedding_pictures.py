@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +24,9 @@ from hyperrun.analysis.picture_parts import (
     title,
 )
 from hyperrun.hypernets import ChunkedHypernet, HyperModel, StaticHypernet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_WITH_FIGURES = 8
 """Layers up to which the heat map has its numbers in it."""
@@ -96,28 +101,42 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
     drawn = None
     for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
         similarity, names = found.similarity(), short_names(list(found.layers))
-        panel.grid(False)
-        drawn = panel.imshow(similarity.numpy(), cmap=SIGNED_MAP, vmin=-1, vmax=1)
         count = len(names)
-        size = 8 if count <= 16 else 6
-        panel.set_yticks(range(count), [f"{name}  {n + 1}" for n, name in enumerate(names)], fontsize=size)
-        panel.set_xticks(range(count), [str(n + 1) for n in range(count)], fontsize=size)
-        panel.tick_params(length=0)
-        for label_text in panel.get_yticklabels():
-            label_text.set_parse_math(False)
-        if count <= MOST_WITH_FIGURES:
-            for row in range(count):
-                for column in range(count):
-                    value = float(similarity[row, column])
-                    ink = "white" if abs(value) > 0.6 else "black"
-                    panel.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+        rows = [f"{name}  {n + 1}" for n, name in enumerate(names)]
+        drawn = heat_map(panel, similarity, rows, [str(n + 1) for n in range(count)], count <= MOST_WITH_FIGURES)
         panel.set_xlabel("layer")
         title(panel, f"{label}\ncosine similarity of mean embeddings")
     if drawn is not None:
-        bar = figure.colorbar(drawn, ax=places[0], shrink=0.7, pad=0.02)
-        bar.set_label("cosine similarity")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        explain_heat(figure, drawn, places[0])
     return figure
+
+
+def heat_map(
+    panel: Axes, similarity: Tensor, rows: Sequence[str], columns: Sequence[str], figures: bool
+) -> ScalarMappable:
+    """Draw similarities from -1 to 1, [n, n], with a label for each row and column, and with or without figures."""
+    panel.grid(False)
+    drawn = panel.imshow(similarity.numpy(), cmap=SIGNED_MAP, vmin=-1, vmax=1)
+    count = len(similarity)
+    size = 8 if count <= 16 else 6
+    panel.set_yticks(range(count), rows, fontsize=size)
+    panel.set_xticks(range(count), columns, fontsize=size)
+    panel.tick_params(length=0)
+    for text in (*panel.get_yticklabels(), *panel.get_xticklabels()):
+        text.set_parse_math(False)
+    for row in range(count if figures else 0):
+        for column in range(count):
+            value = float(similarity[row, column])
+            ink = "white" if abs(value) > 0.6 else "black"
+            panel.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=7, color=ink)
+    return drawn
+
+
+def explain_heat(figure: Picture, drawn: ScalarMappable, places: Sequence[Axes]) -> None:
+    """Put the bar of colours beside panels with heat maps."""
+    bar = figure.colorbar(drawn, ax=places, shrink=0.7, pad=0.02)
+    bar.set_label("cosine similarity")
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 @styled

@@ -21,7 +21,9 @@ from hyperrun.analysis.generated_curves import draw_generated, generated_curves
 from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels
 from hyperrun.analysis.recurrent_states import Histogram, Reading, read_text, recurrent_target
 from hyperrun.analysis.state_pictures import draw_gates, draw_hidden
-from hyperrun.config import TextData
+from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
+from hyperrun.analysis.task_weights import TaskWeights, positions, read_tasks
+from hyperrun.config import TaskData, TextData
 from hyperrun.data import load_text
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel, materialize
@@ -30,7 +32,7 @@ from hyperrun.targets.recurrent import RecurrentLM
 from hyperrun.trained import LoadedRun
 
 SPLITS = ("val", "test")
-"""Parts of a text that a model was not trained on."""
+"""Parts of a text, or of the images of tasks, that a model was not trained on."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ Runs = Mapping[str, LoadedRun]
 def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> Findings:
     """Return the pictures, pages and numbers of runs, those of one kind side by side.
 
-    split: "val" or "test", the part of a text that recurrent models read; symbols: how much of it, from its beginning.
+    split: "val" or "test", the part of a text that recurrent models read, and of the images of tasks; symbols: how much
+        of a text, from its beginning.
 
     Raises:
-        UserError: a run of a kind for which there is nothing to see; a text that is missing or another than the run's.
+        UserError: a run of a kind for which there is nothing to see; a text that is missing or another than the run's;
+            images that are missing.
     """
     labelled = labels(runs)
     findings = Findings()
@@ -81,19 +85,23 @@ def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> F
         }
         for label, run in labelled.items()
     }
-    seen: set[str] = set()
+    for run in labelled.values():
+        if not any(applies(run) for applies, _ in STUDIES.values()):
+            raise UserError(f"{run.folder.path}: {what_is_not_drawn(run)}")
     for applies, study in STUDIES.values():
-        mine = {label: run for label, run in labelled.items() if applies(run.model)}
+        mine = {label: run for label, run in labelled.items() if applies(run)}
         if mine:
             study(mine, Reader(split, symbols), findings)
-            seen |= mine.keys()
-    for label, run in labelled.items():
-        if label not in seen:
-            kind = type(run.model).__name__
-            raise UserError(
-                f"{run.folder.path}: there are no pictures of a {kind} (there are of: {', '.join(STUDIES)})"
-            )
     return findings
+
+
+def what_is_not_drawn(run: LoadedRun) -> str:
+    """Return why there is nothing to see in a run that no study is for."""
+    allowed = ", ".join(STUDIES)
+    if isinstance(run.model, ConditionalModel):
+        how = "hyperrun sample draws what it makes"
+        return f"of hypernets with a condition, those of tasks have pictures here; {how} (there are of: {allowed})"
+    return f"there are no pictures of a {type(run.model).__name__} (there are of: {allowed})"
 
 
 def labels(runs: list[LoadedRun]) -> dict[str, LoadedRun]:
@@ -110,9 +118,9 @@ def labels(runs: list[LoadedRun]) -> dict[str, LoadedRun]:
 # ---------------------------------------------------------------- weights that are the same for every input
 
 
-def has_fixed_weights(model: nn.Module) -> bool:
+def has_fixed_weights(run: LoadedRun) -> bool:
     """Whether the weights are the same for every input, and generated or those of a network that reads images."""
-    return not isinstance(model, DynamicModel | ConditionalModel | RecurrentLM)
+    return not isinstance(run.model, DynamicModel | ConditionalModel | RecurrentLM)
 
 
 def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
@@ -199,9 +207,9 @@ def rounded(values: Tensor) -> list[list[float]]:
 # ---------------------------------------------------------------- recurrent models
 
 
-def is_recurrent(model: nn.Module) -> bool:
+def is_recurrent(run: LoadedRun) -> bool:
     """Whether the model reads text with layers that can be watched."""
-    return isinstance(model, DynamicModel) or recurrent_target(model) is not None
+    return isinstance(run.model, DynamicModel) or recurrent_target(run.model) is not None
 
 
 def study_recurrent(runs: Runs, reader: Reader, findings: Findings) -> None:
@@ -261,13 +269,83 @@ def file_name(text: str) -> str:
     return "".join(character if character.isalnum() or character in "-_." else "_" for character in text)
 
 
+# ---------------------------------------------------------------- weights for each task
+
+
+def is_of_tasks(run: LoadedRun) -> bool:
+    """Whether the weights are generated from the embedding of a task."""
+    return isinstance(run.model, ConditionalModel) and isinstance(run.config.data, TaskData)
+
+
+def study_conditional(runs: Runs, reader: Reader, findings: Findings) -> None:
+    """How alike the tasks' embeddings and weights are, which layers differ, and accuracies between two embeddings."""
+    found: dict[str, TaskWeights] = {}
+    numbers: dict[str, Any] = {}
+    for label, run in runs.items():
+        data = run.config.data
+        assert isinstance(data, TaskData)
+        numbers[label] = {"data": data.name, "order": data.order, "split": reader.split}
+        if data.tasks < 2:
+            findings.notes.append(f"{label}: one task, so there is nothing to compare")
+            continue
+        seen = found[f"{label}, {data.order}"] = read_tasks(run, reader.split)
+        numbers[label] |= task_numbers(seen)
+        if len(seen.lines) < data.tasks - 1:
+            drawn = f"{len(seen.lines)} of {data.tasks - 1} pairs of neighbours"
+            findings.notes.append(f"{label}: interpolation between {drawn}, spread over all tasks")
+    findings.numbers["conditional"] = numbers
+    if found:
+        findings.pictures["task_similarity"] = draw_task_similarity(found)
+        findings.pictures["task_weights"] = draw_spread(found)
+        findings.pictures["task_interpolation"] = draw_interpolation(found, reader.split)
+
+
+def task_numbers(seen: TaskWeights) -> dict[str, Any]:
+    """Return what analysis.json says of the tasks of one run."""
+    lines = seen.lines
+    return {
+        "tasks": seen.names,
+        "embeddings": {"size": seen.embedding_size, "cosine_similarity": rounded(seen.embeddings)},
+        "weights_minus_mean_over_tasks": {"size": seen.weight_count, "cosine_similarity": rounded(seen.weights)},
+        "tensors": {
+            name: {
+                "shape": seen.shapes[name],
+                "std_over_tasks": spread.over_tasks,
+                "std_within": spread.own,
+                "ratio": spread.ratio,
+            }
+            for name, spread in seen.spread.items()
+        },
+        "interpolation": {
+            "accuracy": {
+                "own_embedding": sum(line.own() for line in lines) / len(lines),
+                "halfway": sum(line.halfway() for line in lines) / len(lines),
+                "other_embedding": sum(line.other() for line in lines) / len(lines),
+            },
+            "position": [round(at, 4) for at in positions().tolist()],
+            "pairs": [
+                {
+                    "from": seen.names[line.tasks[0]],
+                    "to": seen.names[line.tasks[1]],
+                    "images_from": line.images[0],
+                    "images_to": line.images[1],
+                    "accuracy_from": line.accuracy[0].tolist(),
+                    "accuracy_to": line.accuracy[1].tolist(),
+                }
+                for line in lines
+            ],
+        },
+    }
+
+
 # ---------------------------------------------------------------- the table
 
-STUDIES: dict[str, tuple[Callable[[nn.Module], bool], Callable[[Runs, Reader, Findings], None]]] = {
+STUDIES: dict[str, tuple[Callable[[LoadedRun], bool], Callable[[Runs, Reader, Findings], None]]] = {
     "static": (has_fixed_weights, study_static),
     "recurrent": (is_recurrent, study_recurrent),
+    "conditional": (is_of_tasks, study_conditional),
 }
-"""Kind -> (whether a model is of it, what adds the pictures, pages and numbers). A model may be of several kinds.
+"""Kind -> (whether a run is of it, what adds the pictures, pages and numbers). A run may be of several kinds.
 
-A conditional model is of none of these: its study (weights over tasks, interpolation) has its place here.
+Of conditional models it is those of tasks; what others make (images) is drawn by `hyperrun sample`.
 """

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
     add("--out", metavar="DIR", type=Path, help="where to (default: RUN/analysis; of several runs ./analysis)")
-    add("--split", choices=list(SPLITS), default="val", help="which part of a text is read (default: val)")
+    add("--split", choices=list(SPLITS), default="val", help="which part of a text, or of tasks' images (default: val)")
     add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols (default: 5000)")
     add("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     add("--plugins", metavar="MODULES", help="modules the runs were made with, separated by commas")
@@ -80,6 +80,9 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
     recurrent = findings.numbers.get("recurrent")
     if recurrent:
         show(saturation_table(recurrent))
+    of_tasks = {label: found for label, found in findings.numbers.get("conditional", {}).items() if "tasks" in found}
+    if of_tasks:
+        show(task_table(of_tasks))
     for note in findings.notes:
         console.say(f"note     {note}")
     for path in written:
@@ -100,4 +103,20 @@ def saturation_table(recurrent: dict) -> Table:
             name = f"{label}, layer {n + 1}" if len(found["layers"]) > 1 else label
             shares = [f"{layer[key]['saturated']:.1%}" if key in layer else "" for key in ("hidden", *"igfo")]
             table.add_row(name, *shares, f"{found['bits_per_symbol']:.3f}")
+    return table
+
+
+def task_table(of_tasks: dict) -> Table:
+    """Return the accuracy with a task's own embedding, with one halfway to that of a neighbour, and with the latter."""
+    split = next(iter(of_tasks.values()))["split"]
+    about = (
+        f"accuracy on {split} images of a task, mean over pairs of neighbours; and std of tensors over tasks / within"
+    )
+    table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
+    for column in ("model", "order", "own embedding", "halfway", "other's", "std over tasks"):
+        table.add_column(column, justify="left" if column in ("model", "order") else "right")
+    for label, found in of_tasks.items():
+        figures = [f"{value:.4f}" for value in found["interpolation"]["accuracy"].values()]
+        ratios = [tensor["ratio"] for tensor in found["tensors"].values() if tensor["ratio"] is not None]
+        table.add_row(label, found["order"], *figures, f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "")
     return table
