@@ -99,8 +99,7 @@ def what_is_not_drawn(run: LoadedRun) -> str:
     """Return why there is nothing to see in a run that no study is for."""
     allowed = ", ".join(STUDIES)
     if isinstance(run.model, ConditionalModel):
-        how = "hyperrun sample draws what it makes"
-        return f"of hypernets with a condition, those of tasks have pictures here; {how} (there are of: {allowed})"
+        return f"no pictures of model={run.config.model} here; hyperrun sample draws what it makes"
     return f"there are no pictures of a {type(run.model).__name__} (there are of: {allowed})"
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import compose_config, import_plugins
-from hyperrun.config import ImageData, TaskData
-from hyperrun.data import ImageSet, load_images, load_tasks
+from hyperrun.config import DataConfig, ImageData, TaskData, typed_choice
+from hyperrun.data import FORMS, ImageSet, load_images, load_tasks
 from hyperrun.data.images import seeded
 from hyperrun.data.loader import ImageLoader
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ConditionalModel
+from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator
 from hyperrun.targets import build_target
 from hyperrun.tracking.console import Console, show
 from hyperrun.tracking.run_folder import write_beside
@@ -53,6 +55,11 @@ def main(argv: list[str]) -> int:
     for name in ("steps", "examples"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    for name, value in (("lr", args.lr), ("fine-tune-lr", args.fine_tune_lr)):
+        if not 0 < value < math.inf:
+            raise UserError(f"--{name} must be a positive number, not {value}")
+    if args.out is not None and not args.out.resolve().parent.is_dir():
+        raise UserError(f"--out: there is no folder {args.out.parent}")
     for word in args.overrides:
         if not word.startswith("data.") or "=" not in word:
             raise UserError(f"'{word}' is no data.KEY=VALUE")
@@ -65,7 +72,7 @@ def main(argv: list[str]) -> int:
         tasks = [tasks[args.task]]
     results = []
     for name, task in tasks:
-        results.append(adapt(loaded, task, args.steps, args.lr, args.fine_tune_lr, args.seed, args.examples))
+        results.append(adapt(loaded, task, data, args.steps, args.lr, args.fine_tune_lr, args.seed, args.examples))
         results[-1]["task"] = name
     report = {"run": str(loaded.folder.path), "data": data.name, "steps": args.steps, "tasks": results}
     out = args.out or loaded.folder.path / "adapt.json"
@@ -90,13 +97,21 @@ def new_data(loaded: LoadedRun, name: str | None, overrides: Iterable[str]) -> I
     own = loaded.config.data
     if not isinstance(own, TaskData) or not isinstance(loaded.model, ConditionalModel):
         raise UserError("hyperrun adapt needs a hypernet trained on tasks, e.g. model=hypermlp data=split_digits")
-    words = [f"data={name or own.name}", *overrides]
-    if name is None and not any(word.startswith("data.task_seed=") for word in words):
-        words += [f"data.tasks={own.tasks}", f"data.task_seed={own.task_seed + 1}"]
-    data = compose_config(words).data
+    data: DataConfig = own
+    if name in (None, own.name):
+        data = dataclasses.replace(own, task_seed=own.task_seed + (name is None))
+    elif name.partition("_")[0] in FORMS:
+        data = dataclasses.replace(own, name=name)
+    else:
+        data = compose_config([f"data={name}"]).data
+        data = dataclasses.replace(data, root=own.root, verify=own.verify)
+    typed = OmegaConf.from_dotlist([word.removeprefix("data.") for word in overrides])
+    data = typed_choice("data", OmegaConf.to_container(OmegaConf.merge(dataclasses.asdict(data), typed)))
     if not isinstance(data, ImageData):
         raise UserError(f"data={data.name} are no images")
-    return dataclasses.replace(data, root=data.root or own.root)
+    if isinstance(data, TaskData) and (data.name, data.task_seed) == (own.name, own.task_seed):
+        raise UserError(f"the run was trained on these tasks; data.task_seed={own.task_seed + 1} makes others")
+    return data
 
 
 def new_tasks(loaded: LoadedRun, data: ImageData) -> list[tuple[str, ImageSet]]:
@@ -126,6 +141,7 @@ def new_tasks(loaded: LoadedRun, data: ImageData) -> list[tuple[str, ImageSet]]:
 def adapt(
     loaded: LoadedRun,
     task: ImageSet,
+    data: ImageData,
     steps: int = 300,
     lr: float = 0.1,
     fine_tune_lr: float = 0.001,
@@ -140,28 +156,30 @@ def adapt(
     - scratch: the target on its own, from a new initialization.
 
     Returns {"examples": how many were trained on, "embedding": what was learned, [z_dim] numbers, "rows": [{"learned",
-    "parameters", "test/accuracy"}]}. The model of `loaded` is not changed; its hypernet.generator makes the new task's
-    weights of the embedding: materialize(...) has them in a plain network after hypernet = hypernet.generator.
+    "parameters", "test/accuracy"}]}. The model of `loaded` is not changed; materialize(loaded.model, embedding) is the
+    new task's network.
+
+    task: normalised as those of the run. data: how it is fed (augmentation).
     """
-    assert isinstance(loaded.model, ConditionalModel) and isinstance(loaded.config.data, ImageData)
+    assert isinstance(loaded.model, ConditionalModel)
     if examples is not None and examples < len(task.train):
         chosen = torch.randperm(len(task.train), generator=seeded("examples", seed))[:examples]
         task = dataclasses.replace(task, train=task.train.select(chosen.sort().values))
     trainer = loaded.config.trainer
     feed = ImageLoader(
         task,
-        dataclasses.replace(loaded.config.data, loader="device"),
+        dataclasses.replace(data, loader="device"),
         device=torch.device("cpu"),
         batch_size=trainer.batch_size,
         eval_batch_size=trainer.eval_batch_size,
         seed=seed,
     )
     model = copy.deepcopy(loaded.model).requires_grad_(False)
-    known, generator = model.hypernet.embedding.weight, model.hypernet.generator  # type: ignore[union-attr]
-    assert isinstance(known, Tensor) and isinstance(generator, nn.Module)
+    assert isinstance(model.hypernet, EmbeddedGenerator)
+    known = model.hypernet.embedding.weight
 
     def logits_of(embedding: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda x: model.call_with(generator(embedding), x)
+        return lambda x: model.call_with(model.weights(embedding), x)
 
     def measured(learned: str, logits: Callable[[Tensor], Tensor], parameters: Iterable[Tensor]) -> dict[str, Any]:
         with torch.no_grad():

@@ -39,8 +39,8 @@ def main(argv: list[str]) -> int:
         import_plugins([f"plugins={args.plugins}"])
     runs = [load_run(run, args.checkpoint) for run in args.runs]
     folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
-    make_folder(folder)
     findings = analyze(runs, args.split, args.symbols)
+    make_folder(folder)
     report = {**findings.numbers, "notes": findings.notes}
     written = write_findings(findings, report, folder)
     lines, trouble = [], None

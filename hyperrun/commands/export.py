@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--format", choices=list(FORMATS), default="safetensors", help="state dict, ONNX, or torch.export"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where to (default: RUN/export)")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where to (default: RUN/export, RUN/export/taskN)")
     parser.add_argument("--task", type=int, metavar="N", help="of a hypernet trained on tasks: for which one")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
@@ -52,7 +52,7 @@ def export(
     """
     loaded = load_run(run, which)
     plain = materialize(loaded.model, condition_of(loaded, task)).eval().requires_grad_(False)
-    folder = out or loaded.folder.path / "export"
+    folder = out or loaded.folder.path / "export" / ("" if task is None else f"task{task}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -64,7 +64,7 @@ def export(
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
-    write_beside(card, model_card(plain, loaded, folder, which))
+    write_beside(card, model_card(plain, loaded, folder, which, task))
     return [file, card]
 
 
@@ -77,6 +77,9 @@ def condition_of(loaded: LoadedRun, task: int | None) -> Tensor | None:
         return torch.tensor(task)
     if task is not None:
         raise UserError("--task is for a hypernet that was trained on tasks")
+    if isinstance(loaded.model, ConditionalModel):
+        how = "materialize(load_run(RUN).model, latent) gives one, hyperrun sample RUN draws many"
+        raise UserError(f"model={loaded.config.model} has a network for each latent: {how}")
     return None
 
 
@@ -138,10 +141,11 @@ FORMATS: dict[str, Callable[[nn.Module, LoadedRun, Path], None]] = {
 SPLITS = (("validation", "val"), ("test", "test"))
 
 
-def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str) -> str:
+def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str, task: int | None = None) -> str:
     """Return what the network is, how good, how it is loaded, and from which config it comes, as Markdown."""
     summary, config = loaded.summary, loaded.config
-    metric = summary.get("metric", "accuracy")
+    metric = summary.get("metric", "accuracy") + ("" if task is None else f"/task{task}")
+    of = "" if task is None else f", task {task} ({summary.get('data/tasks', {})[task]})"
     rows = [
         ("trained as", f"`{summary.get('command', 'unknown')}`"),
         ("checkpoint", f"{which} (step {summary.get('best/step', '?')})" if which == "best" else which),
@@ -156,7 +160,7 @@ def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str) ->
     ]
     facts = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
     yaml = OmegaConf.to_yaml(OmegaConf.create(to_dict(config))).strip()
-    return f"""# {config.model} on {config.data.name}
+    return f"""# {config.model} on {config.data.name}{of}
 
 | | |
 | :- | :- |
@@ -168,7 +172,7 @@ def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str) ->
 
 ## Loading it
 
-{loading(plain, loaded, folder)}
+{loading(plain, loaded, folder, task)}
 
 ## Config
 
@@ -196,7 +200,7 @@ def describe_data(loaded: LoadedRun) -> str:
     return said
 
 
-def loading(plain: nn.Module, loaded: LoadedRun, folder: Path) -> str:
+def loading(plain: nn.Module, loaded: LoadedRun, folder: Path, task: int | None = None) -> str:
     """Return how each file in the folder is read."""
     found = []
     if (folder / "model.safetensors").exists():
@@ -204,7 +208,8 @@ def loading(plain: nn.Module, loaded: LoadedRun, folder: Path) -> str:
         if isinstance(target, TorchvisionTarget):
             made = f"import torchvision\nfrom torch import nn\n\n{torchvision_code(plain, loaded, target)}"
         else:
-            made = "from hyperrun import load_run, materialize\n\nmodel = materialize(load_run(RUN).model)"
+            condition = "" if task is None else f", {task}"
+            made = f"from hyperrun import load_run, materialize\n\nmodel = materialize(load_run(RUN).model{condition})"
         read = 'model.load_state_dict(load_file("model.safetensors"))\nmodel.eval()'
         found.append(f"from safetensors.torch import load_file\n{made}\n{read}")
     if (folder / "model.onnx").exists():

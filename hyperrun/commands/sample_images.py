@@ -15,7 +15,7 @@ from hyperrun.data.images import seeded
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel
 from hyperrun.targets.siren import pixel_centres
-from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, auto_decoder_of, colours_of, psnr
+from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, colours_of, hypernet_of, psnr
 from hyperrun.tracking.run_folder import find_run, write_beside
 
 PAIRS, NEW_ROWS = 3, 2
@@ -77,7 +77,7 @@ def sample_images(
             each = psnr(task.model(all_pixels(wanted), fitted).float(), wanted)
         steps = torch.linspace(0, 1, columns, device=fitted.device).unsqueeze(1)
         lines = [torch.lerp(fitted[2 * i], fitted[2 * i + 1], steps) for i in range(pairs)]
-        new = auto_decoder_of(task.model).draw(NEW_ROWS * columns, seeded(seed, "new")).split(columns)
+        new = hypernet_of(task.model).draw(NEW_ROWS * columns, seeded(seed, "new")).split(columns)
         rows = [
             Row("held-out images", shown(enlarged(wanted, side))),
             Row(f"reconstructed\n{each.mean():.1f} dB", shown(render(task.model, fitted, side)), new_group=False),

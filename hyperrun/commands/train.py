@@ -248,6 +248,13 @@ def announce(
     console.say(f"device   {facts['device']}; {precision.name}: {precision.reason}")
     if not facts.get("data/verified", True):
         console.warn("data.verify=false: the data's checksums were not confirmed; summary.json says so")
+    if task.name == "classification" and facts["params/trainable"] > facts["params/target"]:
+        console.warn("the hypernet has more parameters than the network it generates")
+    if getattr(config.data, "order", None) == "continual" and facts["params/generated"] and facts["params/free"]:
+        console.warn(
+            f"{facts['params/free']:,} parameters are not generated: all tasks share them, and data.beta does not keep "
+            "them from forgetting (hypernet.generate=everything leaves none)"
+        )
     if warning:
         console.warn(warning)
 

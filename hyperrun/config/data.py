@@ -69,7 +69,7 @@ class TaskData(ImageData):
     steps, and no example of an earlier one again."""
     beta: float
     """Continual training: weight of the output regularizer (von Oswald et al. 2020), which holds the weights that the
-    hypernet makes for earlier tasks where they were; 0: none."""
+    hypernet makes for earlier tasks where they were; 0: none. Parameters that are not generated are not held."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

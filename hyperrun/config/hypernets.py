@@ -28,7 +28,7 @@ class SelectingHypernet(HypernetConfig):
 
     generate: str
     """Which weights are generated: conv, linear or all (both), of which the first and last layer stay free;
-    or everything: all parameters, with biases and norm scales."""
+    or everything: all parameters that `exclude` does not match, with biases and norm scales."""
     include: list[str]
     """Name patterns (conv2.weight, groups.0): if any are given, the matching weights are generated, and no others."""
     exclude: list[str]
@@ -50,7 +50,8 @@ class StaticHypernet(SelectingHypernet):
     """[input channels, output channels] of the basic kernel; larger kernels are put together from tiles."""
     init: str
     """variance_matched: each kernel starts with the variance the target's own initialization gave it; hyperfan and
-    hyperfan_out: with 2 / fan_in and 2 / fan_out (Chang et al. 2020); ha2016: the author's notebook's constants."""
+    hyperfan_out: as Chang et al. (2020), for ReLU: 2 / fan_in (1 / fan_in
+    where the bias is generated too) and 2 / fan_out; ha2016: the author's notebook's constants."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +29,6 @@ from hyperrun.hypernets.apply import (
     materialize,
     select_parameters,
 )
-from hyperrun.hypernets.auto_decoder import AutoDecoder
 from hyperrun.hypernets.chunked import ChunkedHypernet
 from hyperrun.hypernets.conditional import (
     ConditionalHypernet,
@@ -39,6 +37,7 @@ from hyperrun.hypernets.conditional import (
     build_weight_generator,
 )
 from hyperrun.hypernets.dynamic import DynamicModel, make_dynamic
+from hyperrun.hypernets.embedded_generator import EmbeddedGenerator
 from hyperrun.hypernets.generated_statistics import generated_statistics
 from hyperrun.hypernets.mlp import MLPHypernet
 from hyperrun.hypernets.static import StaticHypernet
@@ -47,7 +46,7 @@ from hyperrun.hypernets.weight_generator import ParameterGenerator
 __all__ = [
     "CONDITIONAL_HYPERNETS",
     "HYPERNETS",
-    "AutoDecoder",
+    "EmbeddedGenerator",
     "ChunkedHypernet",
     "ConditionalHypernet",
     "ConditionalModel",
@@ -178,23 +177,23 @@ def with_conditional_hypernet(cfg: HypernetConfig, target: nn.Module, conditioni
 def with_task_hypernet(cfg: HypernetConfig, target: nn.Module, tasks: int) -> ConditionalModel:
     """Return the target with weights for each of `tasks` tasks, generated from a learned embedding of the task.
 
-    Called with x and the number of the task, int64 [batch] (or [1], or [] for one task for all of x). Its
-    hypernet.embedding.weight holds the embeddings, [tasks, z_dim]; hypernet.generator makes the weights.
+    Called with x and the number of the task, int64 [batch] (or [1], or [] for one task for all of x), or an embedding
+    in its place. Its hypernet is an EmbeddedGenerator.
 
     Raises:
         UserError: as with_conditional_hypernet.
     """
     size = getattr(cfg, "z_dim", 0)
     model = with_conditional_hypernet(cfg, target, size)
-    parts = [("embedding", nn.Embedding(tasks, size)), ("generator", model.hypernet)]
-    model.hypernet = nn.Sequential(OrderedDict(parts))
+    model.hypernet = EmbeddedGenerator(model.hypernet, tasks, size, std=1.0)
     return model
 
 
 def with_latents(cfg: HypernetConfig, target: nn.Module, count: int) -> ConditionalModel:
     """Return the target with its weights generated from a latent for each of `count` training examples.
 
-    Its hypernet is an AutoDecoder: the model is called with inputs [batch, ...] and numbers of examples or latents.
+    Its hypernet is an EmbeddedGenerator: the model is called with inputs [batch, ...] and numbers of examples or
+    latents.
 
     Raises:
         UserError: a hypernet that has no latents, or nothing to generate in this target.
@@ -205,7 +204,7 @@ def with_latents(cfg: HypernetConfig, target: nn.Module, count: int) -> Conditio
         )
     names, reference = _selected(cfg, target, cfg.generate)
     generator = CONDITIONAL_HYPERNETS[cfg.generator](cfg, reference, cfg.z_dim)
-    return ConditionalModel(target, AutoDecoder(generator, count, cfg.z_dim, cfg.latent_std), names)
+    return ConditionalModel(target, EmbeddedGenerator(generator, count, cfg.z_dim, cfg.latent_std), names)
 
 
 def _generating(cfg: SelectingHypernet, target: nn.Module, generate: Choice) -> HyperModel:

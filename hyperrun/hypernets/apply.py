@@ -155,25 +155,30 @@ class HyperModel(nn.Module):
 
 
 @torch.no_grad()
-def materialize(model: nn.Module, condition: Tensor | None = None) -> nn.Module:
+def materialize(model: nn.Module, condition: Tensor | int | None = None) -> nn.Module:
     """Return the plain target of a model with the generated weights written in, as a module of its own.
 
     The result needs nothing of hyperrun's: the target's own class, its parameters ordinary nn.Parameters, in the mode
     (training, evaluation) and on the device of `model`. In eval mode under no_grad its outputs are bit for bit those of
     a HyperModel; of a ConditionalModel they are those for this condition. A plain network is returned as a copy.
 
-    condition: of a conditional hypernet, what it makes the weights from: one row, [conditioning_size].
+    condition: of a conditional hypernet, what it makes the weights from: one row, [conditioning_size], or the number of
+        a task or of a training image.
 
     Raises:
         UserError: a dynamic hypernet, whose weights are others at every step; a condition too many, or none where one
-            is needed.
+            is needed, or one that the hypernet does not take.
     """
     if isinstance(model, DynamicModel):
         raise UserError("a dynamic hypernet changes the weights at every step: there is no plain network equal to it")
     if isinstance(model, ConditionalModel):
         if condition is None:
             raise UserError("a conditional hypernet makes other weights for each condition: which one?")
-        weights = model.weights(condition)
+        try:
+            weights = model.weights(torch.as_tensor(condition))
+            weights = {name: weight.reshape(model.shapes[name]) for name, weight in weights.items()}
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise UserError(f"the hypernet makes no network of this condition: {error}") from None
     elif condition is not None:
         raise UserError("this hypernet has no condition: its weights are the same for every input")
     elif isinstance(model, HyperModel):

@@ -1,7 +1,8 @@
 """SIREN (Sitzmann et al. 2020, arXiv 2006.09661): an image as a network from coordinates to colour.
 
 Layers x -> sin(omega (W x + b)), the last one linear. Their initialization (section 3.2 there; biases apart) keeps what
-stands inside each sine near N(0, 1) however deep the network is, and so the sines at a mean square near 1/2:
+stands inside each sine after the first near N(0, 1) however deep the network is, and so the sines at a mean square near
+1/2:
 
     first layer     W ~ U(-1 / n, 1 / n)                                  n: inputs of the layer
     other layers    W ~ U(-sqrt(6 / n) / omega, sqrt(6 / n) / omega)
@@ -69,7 +70,7 @@ def build_siren(cfg: config.SirenTarget, out_channels: int, image_size: int) -> 
 
 
 def natural_omega_0(image_size: int) -> float:
-    """Return the omega_0 whose first layer reaches a quarter of the sampling rate: pi / 4 for each pixel of the side.
+    """Return the omega_0 whose first layer reaches an eighth of the sampling rate: pi / 4 for each pixel of the side.
 
     25 for 32 pixels, near the paper's 30; 6 for 8 pixels, between which higher frequencies could do as they like.
     """

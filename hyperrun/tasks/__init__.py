@@ -20,6 +20,8 @@ class Task(Protocol):
     metric: str
     """The figure that selects the checkpoint: a key of what evaluate() returns."""
     higher_is_better: bool
+    selects_last: bool
+    """Whether the selected checkpoint is that of the last evaluation, whatever the figure."""
     unit: str
     """What is counted as examples: images, sequences."""
     model: nn.Module

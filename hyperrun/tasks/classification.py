@@ -55,6 +55,7 @@ class Classification:
     name = "classification"
     metric = "accuracy"
     higher_is_better = higher_is_better(metric)
+    selects_last = False
     unit = "images"
     tokens_per_example = None
 

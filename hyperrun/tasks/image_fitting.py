@@ -19,7 +19,7 @@ from hyperrun.data import load_images
 from hyperrun.data.images import Split, seeded
 from hyperrun.data.loader import read
 from hyperrun.errors import UserError
-from hyperrun.hypernets import AutoDecoder, ConditionalModel, with_latents
+from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator, with_latents
 from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_implicit_target
 from hyperrun.targets.siren import pixel_centres
@@ -49,7 +49,7 @@ class ImageLoss(nn.Module):
         coordinates: float [B, P, 2]; numbers: of the training images, int64 [B]; wanted: colours in [0, 1], [B, P, C].
         "loss" is the mean squared error alone, "psnr" that of the P pixels, "latent_l2" the penalty.
         """
-        latents = auto_decoder_of(self.model).latents(numbers)
+        latents = hypernet_of(self.model).embedding(numbers)
         colours = self.model(coordinates, latents).float()
         mse = F.mse_loss(colours, wanted)
         penalty = self.latent_l2 * latents.float().square().sum(1).mean()
@@ -57,9 +57,9 @@ class ImageLoss(nn.Module):
         return mse + penalty, {name: value.detach() for name, value in stats.items()}
 
 
-def auto_decoder_of(model: nn.Module) -> AutoDecoder:
+def hypernet_of(model: nn.Module) -> EmbeddedGenerator:
     """Return the hypernet of a model that `with_latents` made."""
-    assert isinstance(model, ConditionalModel) and isinstance(model.hypernet, AutoDecoder)
+    assert isinstance(model, ConditionalModel) and isinstance(model.hypernet, EmbeddedGenerator)
     return model.hypernet
 
 
@@ -72,10 +72,10 @@ def fit_latents(model: nn.Module, wanted: Tensor, *, steps: int, lr: float, late
     lr: at first, in units of the training latents' standard deviation: how small these stay depends on much else.
     wanted: colours in [0, 1], row by row, float [B, side * side, C].
     """
-    hypernet = auto_decoder_of(model)
+    hypernet = hypernet_of(model)
     coordinates = all_pixels(wanted)
-    latents = hypernet.mean_latent().repeat(len(wanted), 1).requires_grad_()
-    lr *= (hypernet.latents.weight.detach() - hypernet.mean_latent()).square().mean().sqrt().item()
+    latents = hypernet.mean_embedding().repeat(len(wanted), 1).requires_grad_()
+    lr *= (hypernet.embedding.weight.detach() - hypernet.mean_embedding()).square().mean().sqrt().item()
     adam = torch.optim.Adam([latents], lr=lr)
     with torch.enable_grad():
         for step in range(steps):
@@ -104,6 +104,7 @@ class ImageFitting:
     name = "image_fitting"
     metric = "psnr"
     higher_is_better = higher_is_better(metric)
+    selects_last = False
     unit = "images"
     tokens_per_example = None
     model: nn.Module
@@ -174,7 +175,8 @@ class ImageFitting:
     # ---------------------------------------------------------------- evaluation
 
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
-        """Fit the latents of a split's images; return the means over images of their MSE ("loss") and PSNR in dB.
+        """Fit the latents of a split's images; return the means over images of their MSE ("loss", of colours
+        clipped to [0, 1]) and PSNR in dB.
 
         Of "test" hypernet.test_images are fitted in fit_steps, of any other split val_images in val_fit_steps. In
         float32 whatever the precision is: with weights for each example training is, too (ConditionalModel).

@@ -54,6 +54,7 @@ class LanguageModeling:
     """What the training loop needs to know about modelling text."""
 
     name = "language_modeling"
+    selects_last = False
     unit = "sequences"
 
     def __init__(self, config: Config, world: World) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hyperrun.config import Config, TaskData
 from hyperrun.data import load_tasks
@@ -25,9 +26,9 @@ from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel, with_hypernet, with_task_hypernet
 from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_target
-from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
+from hyperrun.training.distributed import World, share_buffers, sum_over_ranks, synchronize_norms
 from hyperrun.training.loop import total_steps
-from hyperrun.training.precision import Precision
+from hyperrun.training.precision import Precision, choose_precision
 
 TaskBatch = tuple[Tensor, Tensor, Tensor]
 """float [K, B, C, H, W], int64 [K, B], int64 [K]: B examples of each of K tasks, and which tasks these are."""
@@ -39,8 +40,8 @@ class MultiTaskLoss(nn.Module):
     def __init__(self, model: nn.Module, label_smoothing: float = 0.0, beta: float = 0.0) -> None:
         super().__init__()
         self.model, self.label_smoothing, self.beta = model, label_smoothing, beta
-        self.earlier: Tensor | None = None
-        """float32 [t, n]: what the hypernet made for each earlier task before the present one, all numbers in a row."""
+        self.earlier: dict[str, Tensor] | None = None
+        """name -> float32 [t, *shape]: what the hypernet made for the t earlier tasks before the present one."""
 
     def forward(self, x: Tensor, y: Tensor, tasks: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimize (scalar) and {"loss", "accuracy", ...}: means over the batch, detached scalars.
@@ -53,8 +54,11 @@ class MultiTaskLoss(nn.Module):
         stats = {"loss": loss.detach(), "accuracy": (logits.detach().argmax(1) == y).float().mean()}
         if self.earlier is None or not self.beta:
             return loss, stats
-        now = weights_in_rows(self.model, torch.arange(len(self.earlier), device=x.device))
-        penalty = self.beta * (now - self.earlier).square().sum(1).mean()
+        count = len(next(iter(self.earlier.values())))
+        now = weights_of(self.model, torch.arange(count, device=x.device))
+        # a tensor at a time: torch 2.15's compiler makes wrong numbers of one concatenation of them all
+        distances = [(now[name] - kept).square().sum() for name, kept in self.earlier.items()]
+        penalty = self.beta / count * torch.stack(distances).sum()
         return loss + penalty, {**stats, "output_regularizer": penalty.detach()}
 
 
@@ -67,10 +71,20 @@ def logits_of_tasks(model: nn.Module, x: Tensor, tasks: Tensor) -> Tensor:
     return torch.stack([model.call_with(part, images) for part, images in zip(parts, x, strict=True)])
 
 
-def weights_in_rows(model: nn.Module, tasks: Tensor) -> Tensor:
-    """Return all weights that the hypernet makes for each of these tasks, float32 [K, n]."""
+def refuse_shared_statistics(target: nn.Module, kind: str) -> None:
+    """Raise a UserError for batch norms: all tasks would be evaluated with one mean and variance, which fit none."""
+    for name, module in target.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            raise UserError(
+                f"target={kind} has batch norms ({name}), whose running statistics all tasks would share; "
+                "targets without them: mlp, cnn"
+            )
+
+
+def weights_of(model: nn.Module, tasks: Tensor) -> dict[str, Tensor]:
+    """Return the weights that the hypernet makes for each of these tasks, float32 [K, *shape] by name."""
     assert isinstance(model, ConditionalModel)
-    return torch.cat([value.flatten(1) for value in model.weights(tasks).values()], 1)
+    return model.weights(tasks)
 
 
 class MultiTask:
@@ -94,12 +108,23 @@ class MultiTask:
         if config.hypernet.kind == "none":
             model = with_hypernet(config.hypernet, target)
         else:
+            refuse_shared_statistics(target, config.target.kind)
             model = with_task_hypernet(config.hypernet, target, self.count)
         self.model = synchronize_norms(model, world).to(world.device)
+        if trainer.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = MultiTaskLoss(self.model, trainer.label_smoothing, config.data.beta)
         self.world, self.config = world, config.data
+        self.precision = choose_precision(config.precision, world.device)
         self.joint = config.data.order == "joint"
-        batch_size = max(1, trainer.batch_size // self.count) if self.joint else trainer.batch_size
+        self.selects_last = not self.joint  # an earlier model has not yet learned all, or not yet forgotten
+        if self.joint and trainer.batch_size < self.count:
+            raise UserError(
+                f"trainer.batch_size={trainer.batch_size} has no example for each of the {self.count} tasks"
+            )
+        # the smallest task decides, so that all parts of a batch are alike
+        batch_size = min(len(task.train) for task in self.data.tasks) // world.size * world.size
+        batch_size = min(batch_size, trainer.batch_size // self.count if self.joint else trainer.batch_size)
         self.loaders = [
             ImageLoader(
                 task,
@@ -108,6 +133,7 @@ class MultiTask:
                 batch_size=batch_size,
                 eval_batch_size=trainer.eval_batch_size,
                 seed=config.seed,
+                channels_last=trainer.channels_last,
                 rank=world.rank,
                 world_size=world.size,
             )
@@ -116,12 +142,12 @@ class MultiTask:
         steps = [loader.steps_per_epoch for loader in self.loaders]
         self.batches_per_epoch = min(steps) if self.joint else sum(steps)
         self.examples_per_batch = self.loaders[0].batch_size * (self.count if self.joint else 1)
-        self.per_task = max(1, total_steps(config, self) * trainer.accumulate // self.count)
+        self.per_task = total_steps(config, self) * trainer.accumulate // self.count
         """Batches that continual training spends on each task."""
-        self.current: int | None = None
-        """The task that continual training is learning; None in joint training and before the first batch."""
-        self.peak = [0.0] * self.count
-        """Best validation accuracy of each task so far, in continual training, since it was learned."""
+        if not self.joint and not self.per_task:
+            raise UserError(f"so few steps leave none for some of the {self.count} tasks; raise trainer.max_steps")
+        self.learned: list[float] = []
+        """Validation accuracy of each earlier task when its training ended, in continual training."""
 
     def describe_data(self) -> str:
         """Return in a few words what is learned from and how it is fed."""
@@ -160,59 +186,53 @@ class MultiTask:
     @torch.no_grad()
     def begin(self, task: int) -> None:
         """Turn to a task of continual training: what the hypernet makes for those before it is kept as it is now."""
-        if task and self.config.beta and isinstance(self.model, ConditionalModel):
-            kept = self.loss.earlier
-            if kept is None or len(kept) != task:  # else a resumed run is within this task
-                self.loss.earlier = weights_in_rows(self.model, torch.arange(task, device=self.world.device))
-        self.current = task
+        if len(self.learned) < task:  # else a resumed run is within this task
+            share_buffers(self.model, self.world)
+            self.learned += [self.figures(t, "val", self.precision)[1] for t in range(len(self.learned), task)]
+            if self.config.beta and isinstance(self.model, ConditionalModel):
+                self.loss.earlier = weights_of(self.model, torch.arange(task, device=self.world.device))
 
-    @torch.no_grad()
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
         """Return loss and accuracy, means over the tasks, and accuracy/task<n> of each.
 
-        On the validation split in continual training also "forgetting": the mean over the earlier tasks of how far
-        their accuracy has fallen from its best since they were learned (Chaudhry et al. 2018).
+        On the validation split in continual training, from the second task on, also "forgetting": the mean over the
+        earlier tasks of how far their accuracy has fallen since their training ended (backward transfer with its sign
+        turned; Lopez-Paz and Ranzato 2017).
         """
-        self.model.eval()
-        losses, accuracies = [], []
-        for task, loader in enumerate(self.loaders):
-            number = torch.tensor([task], device=self.world.device)
-            sums = torch.zeros(3, device=self.world.device, dtype=torch.float64)
-            for x, y in loader.eval_batches(split):
-                with precision.autocast():
-                    logits = logits_of_tasks(self.model, x[None], number)[0]
-                logits = logits.float()
-                nats, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
-                sums += torch.stack([nats.double(), correct.double(), torch.tensor(len(y), device=y.device)])
-            loss, correct, count = sum_over_ranks(sums, self.world).tolist()
-            losses.append(loss / count)
-            accuracies.append(correct / count)
-        self.model.train()
+        losses, accuracies = zip(*(self.figures(task, split, precision) for task in range(self.count)), strict=True)
         results = {"loss": sum(losses) / self.count, "accuracy": sum(accuracies) / self.count}
         results |= {f"accuracy/task{task}": value for task, value in enumerate(accuracies)}
-        if split == "val" and self.current is not None:
-            results["forgetting"] = self.forgetting(accuracies)
+        if split == "val" and self.learned:
+            falls = [then - now for then, now in zip(self.learned, accuracies, strict=False)]
+            results["forgetting"] = sum(falls) / len(falls)
         return results
 
-    def forgetting(self, accuracies: list[float]) -> float:
-        """Return how far the tasks before the current one have fallen from their best, on average; note new bests."""
-        assert self.current is not None
-        for task in range(self.current + 1):
-            self.peak[task] = max(self.peak[task], accuracies[task])
-        falls = [self.peak[task] - accuracies[task] for task in range(self.current)]
-        return sum(falls) / len(falls) if falls else 0.0
+    @torch.no_grad()
+    def figures(self, task: int, split: str, precision: Precision) -> tuple[float, float]:
+        """Return cross-entropy and accuracy over a task's split."""
+        self.model.eval()
+        number = torch.tensor([task], device=self.world.device)
+        sums = torch.zeros(3, device=self.world.device, dtype=torch.float64)
+        for x, y in self.loaders[task].eval_batches(split):
+            with precision.autocast():
+                logits = logits_of_tasks(self.model, x[None], number)[0]
+            logits = logits.float()
+            nats, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
+            sums += torch.stack([nats.double(), correct.double(), torch.tensor(len(y), device=y.device)])
+        self.model.train()
+        loss, correct, count = sum_over_ranks(sums, self.world).tolist()
+        return loss / count, correct / count
 
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: nothing."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what besides the model a resumed run needs: what earlier tasks are held to, and their best."""
-        return {"earlier": self.loss.earlier, "peak": self.peak, "current": self.current}
+        """Return what besides the model a resumed run needs: what earlier tasks are held to, and how well they went."""
+        return {"earlier": self.loss.earlier, "learned": list(self.learned)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.loss.earlier, self.peak = state["earlier"], list(state["peak"])
-        self.current = state["current"]
+        self.loss.earlier, self.learned = state["earlier"], list(state["learned"])
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Accept every checkpoint: one of other tasks has other embeddings or weights of other shapes."""

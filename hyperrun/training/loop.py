@@ -145,12 +145,15 @@ def train(
         if step >= 0:
             raise RunFailed(non_finite_message(step, folder, precision))
 
-    def save() -> None:
-        nonlocal best_model
+    def check_weights() -> None:
         # a loss can be finite and its gradient not: then the weights broke in the very last step
         broken = not all(bool(torch.isfinite(p).all()) for p in task.model.parameters())
         if any_rank(broken, world):
             raise RunFailed(non_finite_message(state.step, folder, precision, what="a weight"))
+
+    def save() -> None:
+        nonlocal best_model
+        check_weights()
         task_state = task.state_dict()
         if world.is_main:
             assert metrics is not None
@@ -176,13 +179,16 @@ def train(
 
     def evaluate() -> None:
         """Evaluate on the validation split, log what the hypernet makes, keep the model if it is the best so far."""
+        """Evaluate on the validation split and keep the model if it is the best so far."""
         nonlocal best_model
+        check_weights()
         share_buffers(task.model, world)
         with ema.applied() if ema else nullcontext():
             results = task.evaluate("val", precision)
             generated = generated_statistics(task.model) if world.is_main else {}
             value = results[task.metric]
             better = state.best is None or (value > state.best if task.higher_is_better else value < state.best)
+            better |= task.selects_last
             better &= not math.isnan(value)
             if better:
                 state.best, state.best_step, state.stale = value, state.step, 0

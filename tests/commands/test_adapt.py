@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hyperrun import cli, load_run
+from hyperrun import cli, load_run, materialize
 from hyperrun.commands.adapt import adapt, new_data, new_tasks
 from hyperrun.commands.export import export
 from hyperrun.hypernets import ConditionalModel
@@ -53,17 +53,17 @@ def test_only_the_embedding_changes_and_makes_the_network_of_the_report(run: Pat
     model = loaded.model
     assert isinstance(model, ConditionalModel)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    _, task = new_tasks(loaded, new_data(loaded, None, []))[2]
-    result = adapt(loaded, task, steps=30)
+    data = new_data(loaded, None, [])
+    _, task = new_tasks(loaded, data)[2]
+    result = adapt(loaded, task, data, steps=30)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
     embedding = torch.tensor(result["embedding"])
-    generator = model.hypernet.generator  # type: ignore[union-attr]
     images = ((task.test.fetch(torch.arange(len(task.test))) / 255) - task.mean[:, None, None]) / task.std[
         :, None, None
     ]
     with torch.no_grad():
-        guesses = model.call_with(generator(embedding), images).argmax(1)  # type: ignore[operator]
+        guesses = materialize(model, embedding)(images).argmax(1)
     accuracy = (guesses == task.test.labels).double().mean().item()
     assert accuracy == pytest.approx(result["rows"][1]["test/accuracy"])
 
@@ -80,6 +80,7 @@ def test_fewer_examples_and_one_task(run: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--data", "permuted_digits"], "images of [1, 8, 8] in 10 classes"),
         (["--data", "digits"], "images of [1, 8, 8] in 10 classes; the run was trained on [1, 8, 8] in 2"),
         (["--data", "split_digitz"], "split_digits"),
         (["--data", "pydocs"], "are no images"),
@@ -87,6 +88,11 @@ def test_fewer_examples_and_one_task(run: Path, capsys: pytest.CaptureFixture[st
         (["--steps", "0"], "--steps must be at least 1"),
         (["task_seed=3"], "is no data.KEY=VALUE"),
         (["--stepps", "3"], "--steps"),
+        (["--lr", "nan"], "--lr must be a positive number"),
+        (["--out", "nowhere/adapt.json"], "there is no folder nowhere"),
+        (["--data", "split_digits"], "trained on these tasks; data.task_seed=1 makes others"),
+        (["data.tasks=3"], "cannot part the 10 classes"),
+        (["data.taskz=3"], "did you mean 'tasks'"),
     ],
 )
 def test_mistakes_are_one_line(run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]):
@@ -113,5 +119,8 @@ def test_one_tasks_network_is_exported(run: Path, tmp_path: Path, capsys: pytest
         weights = model.weights(torch.tensor(3))
     for name, value in load_file(file).items():
         assert torch.equal(value, weights[name])
+    card = (tmp_path / "README.md").read_text()
+    assert "task 3 (6, 7)" in card and "materialize(load_run(RUN).model, 3)" in card
+    assert "test accuracy/task3" in card
     assert cli.main(["export", str(run)]) == 2
     assert "--task must say which network to write: 0 to 4" in capsys.readouterr().err

@@ -136,7 +136,7 @@ def test_a_loaded_run_takes_coordinates_and_latents(trained: Path) -> None:
     with torch.no_grad():
         colours = model(pixel_centres(5).expand(2, -1, -1), torch.tensor([0, 7]))
         assert colours.shape == (2, 25, 1)
-        latents = model.hypernet.latents(torch.tensor([0, 7]))  # pyright: ignore
+        latents = model.hypernet.embedding(torch.tensor([0, 7]))  # pyright: ignore
         torch.testing.assert_close(model(pixel_centres(5).expand(2, -1, -1), latents), colours)
 
 
@@ -237,7 +237,7 @@ def test_what_is_wrong_is_said_in_one_line(sample: Callable[..., Any], words: li
 
 def test_export_needs_to_know_which_image(here: Here, trained: Path) -> None:
     done = here("export", trained, status=2)
-    assert done.err.count("\n") == 1 and "other weights for each condition" in done.err
+    assert done.err.count("\n") == 1 and "has a network for each latent" in done.err
 
 
 @pytest.mark.slow
@@ -255,7 +255,7 @@ def test_the_line_in_the_readme_gives_the_figure_in_the_readme(here: Here) -> No
 
 def test_images_are_the_same_at_once_and_in_parts(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_run(trained).model
-    latents = model.hypernet.latents.weight[:3].detach()  # pyright: ignore
+    latents = model.hypernet.embedding.weight[:3].detach()  # pyright: ignore
     whole = render(model, latents, 9)  # pyright: ignore
     monkeypatch.setattr("hyperrun.commands.sample_images.POINTS_AT_ONCE", 30)
     torch.testing.assert_close(render(model, latents, 9), whole)  # pyright: ignore

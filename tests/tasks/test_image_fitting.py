@@ -117,12 +117,12 @@ def test_the_loss_is_the_squared_error_and_the_latents_prior():
     task = task_of("hypernet.latent_l2=0.3", "hypernet.latent_std=1")
     coordinates, numbers, wanted = next(task.batches(0))
     loss, stats = task.loss(coordinates, numbers, wanted)
-    latents = task.model.hypernet.latents.weight[numbers]
+    latents = task.model.hypernet.embedding.weight[numbers]
     mse = (task.model(coordinates, latents) - wanted).square().mean()
     torch.testing.assert_close(stats["loss"], mse.detach())
     torch.testing.assert_close(loss, mse + 0.3 * latents.norm(dim=1).square().mean())
     loss.backward()
-    moved = task.model.hypernet.latents.weight.grad.abs().sum(1) > 0
+    moved = task.model.hypernet.embedding.weight.grad.abs().sum(1) > 0
     assert set(moved.nonzero().flatten().tolist()) == set(numbers.tolist()), "only the batch's latents"
 
 
@@ -131,7 +131,7 @@ def test_training_lowers_the_loss_and_spreads_the_latents():
     before = task.loss(*next(task.batches(500)))[1]["psnr"]
     trained(task, 150)
     assert task.loss(*next(task.batches(500)))[1]["psnr"] > before + 3
-    assert task.model.hypernet.latents.weight.std() > 0.015
+    assert task.model.hypernet.embedding.weight.std() > 0.015
 
 
 # ---------------------------------------------------------------- fitting
@@ -141,7 +141,7 @@ def test_fitted_latents_are_better_than_the_mean_and_more_steps_than_fewer():
     task = trained(task_of(), 150)
     before = {name: value.clone() for name, value in task.model.state_dict().items()}
     wanted = colours_of(task.data.test.fetch(torch.arange(40)))
-    mean = task.model.hypernet.mean_latent().expand(40, -1)
+    mean = task.model.hypernet.mean_embedding().expand(40, -1)
     found = [mean, task.fit(wanted, 10), task.fit(wanted, 60)]
     figures = [psnr(task.model(all_pixels(wanted), latents), wanted).mean().item() for latents in found]
     assert figures[0] + 1 < figures[1] < figures[2]
@@ -157,7 +157,7 @@ def test_fitting_draws_nothing_and_takes_each_image_alone():
     state = torch.get_rng_state()
     assert torch.equal(task.fit(wanted, 20), together)
     assert torch.equal(torch.get_rng_state(), state)
-    scale = task.model.hypernet.latents.weight.std()
+    scale = task.model.hypernet.embedding.weight.std()
     alone = torch.cat([task.fit(wanted[i : i + 1], 20) for i in range(5)])
     torch.testing.assert_close(alone / scale, together / scale, atol=1e-2, rtol=1e-2)
 

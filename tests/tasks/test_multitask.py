@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from hyperrun import cli
 from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel, count_parameters, materialize
 from hyperrun.tasks import build_task
-from hyperrun.tasks.multitask import MultiTask, MultiTaskLoss, logits_of_tasks, weights_in_rows
+from hyperrun.tasks.multitask import MultiTask, MultiTaskLoss, logits_of_tasks, weights_of
 from hyperrun.trained import build_model
 from hyperrun.training.distributed import join_world
 from hyperrun.training.precision import choose_precision
@@ -92,15 +95,18 @@ def test_the_regularizer_is_the_squared_distance_of_earlier_tasks_weights(hypern
     next(batches)
     task.begin(2)
     earlier = task.loss.earlier
-    assert earlier is not None and torch.equal(earlier, weights_in_rows(task.model, torch.tensor([0, 1])))
+    assert earlier is not None
+    for name, value in weights_of(task.model, torch.tensor([0, 1])).items():
+        assert torch.equal(earlier[name], value)
     x, y, numbers = next(batches)
     loss, stats = task.loss(x, y, numbers)
     assert stats["output_regularizer"] == 0
     with torch.no_grad():
         next(task.model.hypernet.generator.parameters()).add_(0.1)  # type: ignore[union-attr]
     total, stats = task.loss(x, y, numbers)
-    moved = weights_in_rows(task.model, torch.tensor([0, 1])) - earlier
-    penalty = 0.5 * (moved[0].square().sum() + moved[1].square().sum()) / 2
+    now = weights_of(task.model, torch.tensor([0, 1]))
+    moved = sum((now[name] - value).square().sum() for name, value in earlier.items())
+    penalty = 0.5 * torch.as_tensor(moved) / 2
     torch.testing.assert_close(stats["output_regularizer"], penalty.detach())
     torch.testing.assert_close(total, stats["loss"] + penalty)
     total.backward()
@@ -135,16 +141,67 @@ def test_the_regularizer_prevents_forgetting():
     assert first_task[1.0] >= 0.95, first_task
 
 
-def test_evaluation_gives_the_mean_over_tasks_and_the_fall_from_the_best():
+def test_evaluation_gives_the_mean_over_tasks_and_the_fall_since_each_was_learned():
     task = task_of("data.order=continual", "trainer.max_steps=50")
     assert "forgetting" not in task.evaluate("val", precision()), "nothing has been learned yet"
-    task.current, task.peak = 2, [1.0, 0.0, 0.0, 0.9, 0.9]
+    task.learned = [1.0, 0.2]
     results = task.evaluate("val", precision())
     figures = [results[f"accuracy/task{t}"] for t in range(5)]
     assert results["accuracy"] == pytest.approx(sum(figures) / 5)
-    assert results["forgetting"] == pytest.approx((1.0 - figures[0]) / 2), "task 1 is at its best, later ones not begun"
-    assert task.peak == [1.0, figures[1], figures[2], 0.9, 0.9]
+    assert results["forgetting"] == pytest.approx((1.0 - figures[0] + 0.2 - figures[1]) / 2)
     assert "forgetting" not in task.evaluate("test", precision())
+
+
+def test_what_was_learned_is_measured_when_a_task_ends_however_rarely_the_run_is_evaluated():
+    task = task_of("data.order=continual", "trainer.max_steps=50", "precision=float32")
+    train(task, 0, 10, torch.optim.Adam(task.model.parameters(), lr=0.01))
+    expected = task.evaluate("val", precision())["accuracy/task0"]
+    next(task.batches(10))
+    assert task.learned == [expected]
+
+
+def test_what_is_selected_after_continual_training_is_the_last_model(tmp_path: Path):
+    words = ["model=hypermlp", "data=split_digits", "schedule=constant", "data.beta=0", "trainer.max_steps=100"]
+    assert cli.main(["train", *words, "data.order=continual", f"outputs={tmp_path}", "trainer.eval_every=20"]) == 0
+    (folder,) = (tmp_path / "split_digits").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert summary["best/step"] == 100
+    assert summary["val/accuracy"] < max(row.get("val/accuracy", 0) for row in rows), "something was forgotten"
+    assert summary["val/forgetting"] > 0
+
+
+@pytest.mark.slow
+def test_the_compiled_penalty_equals_the_eager_one():
+    for tasks in (1, 3):
+        task = task_of("data.order=continual", "data.beta=0.5", small=False)
+        batch = next(task.batches(0))
+        task.begin(tasks)
+        with torch.no_grad():
+            next(task.model.hypernet.generator.parameters()).add_(0.1)  # type: ignore[union-attr]
+        expected, stats = task.loss(*batch)
+        found, compiled = torch.compile(task.loss)(*batch)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(compiled["output_regularizer"], stats["output_regularizer"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["target=wide_resnet", "target.depth=10", "target.width=1"], "batch norms .* running statistics all tasks"),
+        (["trainer.batch_size=3"], "no example for each of the 5 tasks"),
+        (["data.order=continual", "trainer.max_steps=3"], "so few steps leave none for some of the 5 tasks"),
+    ],
+)
+def test_what_cannot_be_learned_well_is_refused(words: list[str], said: str):
+    with pytest.raises(UserError, match=said):
+        task_of(*words, small=False)
+
+
+def test_batches_larger_than_a_task_are_as_large_as_the_smallest():
+    task = task_of("trainer.batch_size=2000")
+    x, _, _ = next(task.batches(0))
+    assert x.shape[:2] == (5, min(len(one.train) for one in task.data.tasks))
 
 
 def test_without_a_hypernet_one_network_serves_all_tasks():

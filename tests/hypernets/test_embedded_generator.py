@@ -8,7 +8,14 @@ from torch import nn
 
 from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError
-from hyperrun.hypernets import AutoDecoder, count_parameters, hypernetize, materialize, with_hypernet, with_latents
+from hyperrun.hypernets import (
+    EmbeddedGenerator,
+    count_parameters,
+    hypernetize,
+    materialize,
+    with_hypernet,
+    with_latents,
+)
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.siren import Siren, pixel_centres
 
@@ -22,7 +29,7 @@ def model_of(*overrides: str, count: int = 5):
 def test_numbers_of_examples_stand_for_their_latents(generator):
     model = model_of(f"hypernet.generator={generator}")
     numbers, x = torch.tensor([3, 0, 3]), pixel_centres(4).expand(3, -1, -1)
-    latents = model.hypernet.latents(numbers)
+    latents = model.hypernet.embedding(numbers)
     torch.testing.assert_close(model(x, numbers), model(x, latents))
     assert torch.equal(model(x, numbers)[0], model(x, numbers)[2])
     plain = materialize(model, latents[1])
@@ -49,22 +56,22 @@ def test_latents_are_counted_as_trainable_and_theta_0_as_well():
 
 def test_draws_have_the_latents_mean_and_covariance():
     torch.manual_seed(0)
-    table = AutoDecoder(nn.Identity(), 400, 3, std=1.0)
+    table = EmbeddedGenerator(nn.Identity(), 400, 3, std=1.0)
     mixing = torch.tensor([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.0, 0.5, 2.0]])
     with torch.no_grad():
-        table.latents.weight.copy_(table.latents.weight @ mixing.T + torch.tensor([3.0, -1.0, 0.0]))
+        table.embedding.weight.copy_(table.embedding.weight @ mixing.T + torch.tensor([3.0, -1.0, 0.0]))
     drawn = table.draw(40_000, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(drawn.mean(0), table.mean_latent(), atol=0.05, rtol=0)
-    torch.testing.assert_close(drawn.T.cov(), table.latents.weight.detach().T.cov(), atol=0.1, rtol=0.05)
+    torch.testing.assert_close(drawn.mean(0), table.mean_embedding(), atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.T.cov(), table.embedding.weight.detach().T.cov(), atol=0.1, rtol=0.05)
     assert torch.equal(drawn, table.draw(40_000, torch.Generator().manual_seed(1)))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_fewer_latents_than_numbers_in_one_can_be_drawn_from(count):
-    table = AutoDecoder(nn.Identity(), count, 8, std=0.01)
+    table = EmbeddedGenerator(nn.Identity(), count, 8, std=0.01)
     drawn = table.draw(10, torch.Generator().manual_seed(0))
     assert drawn.isfinite().all()
-    assert (drawn - table.mean_latent()).abs().max() < 0.1
+    assert (drawn - table.mean_embedding()).abs().max() < 0.1
 
 
 def test_what_has_no_latents_is_refused():
