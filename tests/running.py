@@ -52,8 +52,9 @@ EVERYTHING = (
 """A run of about a second in which all that a resumed run could get wrong is turned on."""
 
 ZYGOTE = """
-import atexit, json, os, sys, threading, traceback
+import atexit, json, os, sys, tempfile, threading, traceback
 import sklearn.datasets, wandb
+from wandb.sdk.data_types import _private as wandb_media
 import hyperrun.commands.train, hyperrun.tasks.classification, hyperrun.tasks.language_modeling
 from hyperrun.cli import main
 
@@ -67,6 +68,9 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        # of its own: the first child that ends would take W&B's folder for pictures away from all that come later
+        wandb_media.MEDIA_TMP._finalizer.detach()
+        wandb_media.MEDIA_TMP.name = tempfile.mkdtemp("wandb-media")
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -82,9 +86,11 @@ for line in sys.stdin:
             traceback.print_exc()
         threading._shutdown()  # as the interpreter does, and joblib expects
         atexit._run_exitfuncs()
+        wandb_media.MEDIA_TMP.cleanup()
         sys.stdout.flush()
         os._exit(status)  # freeing all of torch's modules would take another second
     print(pid, flush=True)
+wandb_media.MEDIA_TMP.cleanup()
 os._exit(0)
 """
 

@@ -63,11 +63,11 @@ GROUPS = [
     ("train schedule=cosin", "did you mean 'cosine'?", "multi_step"),
     ("train trainer=foo", "trainer has no choice 'foo'", "allowed: default"),
     ("train debug=fats", "debug has no choice 'fats'", "did you mean 'fast'?"),
-    ("train experiment=mnist_cnn", "did you mean 'ha2016/mnist_cnn'?", "ha2016/cifar10_wrn40_1"),
+    ("train experiment=mnist_cnn", "did you mean 'ha2016/mnist_cnn'?", "ha2016/mnist_hypercnn"),
     ("train -m model=cnn,foo", "model has no choice 'foo'", "hyperresnet"),
     ("train model=", "model", "allowed: cnn, hypercnn"),
     ("train model=null", "model", "cnn"),
-    ("train experiment=3", "experiment", "ha2016/mnist_cnn"),
+    ("train experiment=3", "experiment has no choice '3'", " more)"),
 ]
 KEYS = [
     ("train lr=0.1", "unknown key 'lr'", "did you mean 'optim.lr'?"),
