@@ -52,7 +52,7 @@ EVERYTHING = (
 """A run of about a second in which all that a resumed run could get wrong is turned on."""
 
 ZYGOTE = """
-import atexit, json, os, sys, tempfile, threading, traceback
+import atexit, json, os, shutil, sys, tempfile, threading, traceback
 import sklearn.datasets, wandb
 from wandb.sdk.data_types import _private as wandb_media
 import hyperrun.commands.train, hyperrun.tasks.classification, hyperrun.tasks.language_modeling
@@ -70,6 +70,7 @@ for line in sys.stdin:
         os.setsid()
         # of its own: the first child that ends would take W&B's folder for pictures away from all that come later
         wandb_media.MEDIA_TMP._finalizer.detach()
+        atexit.unregister(wandb_media.MEDIA_TMP.cleanup)
         wandb_media.MEDIA_TMP.name = tempfile.mkdtemp("wandb-media")
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
@@ -86,7 +87,7 @@ for line in sys.stdin:
             traceback.print_exc()
         threading._shutdown()  # as the interpreter does, and joblib expects
         atexit._run_exitfuncs()
-        wandb_media.MEDIA_TMP.cleanup()
+        shutil.rmtree(wandb_media.MEDIA_TMP.name, ignore_errors=True)  # a test may have become another user
         sys.stdout.flush()
         os._exit(status)  # freeing all of torch's modules would take another second
     print(pid, flush=True)
