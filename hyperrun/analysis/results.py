@@ -20,7 +20,8 @@ HEAD = """# Results
 
 Written by `hyperrun compare FOLDER --results FILE` out of run folders: what is changed by hand is lost the next time.
 
-Test figures are of the checkpoint that was best on the validation data: mean ± sample standard deviation (n seeds).
+Test figures are of the checkpoint that was best on the validation data (of continual training: the last one), mean ±
+sample standard deviation (n seeds).
 
 The first column is the name of a file under `conf/experiment/`, and settings that were changed in its runs. Where these
 are not the file's, the paper's figure stands in (parentheses): it comes from the training that the file describes, as a
