@@ -27,7 +27,7 @@ from hyperrun.hypernets import ConditionalModel, with_hypernet, with_task_hypern
 from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_target
 from hyperrun.training.distributed import World, share_buffers, sum_over_ranks, synchronize_norms
-from hyperrun.training.loop import total_steps
+from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision, choose_precision
 
 TaskBatch = tuple[Tensor, Tensor, Tensor]
@@ -142,7 +142,7 @@ class MultiTask:
         steps = [loader.steps_per_epoch for loader in self.loaders]
         self.batches_per_epoch = min(steps) if self.joint else sum(steps)
         self.examples_per_batch = self.loaders[0].batch_size * (self.count if self.joint else 1)
-        self.per_task = total_steps(config, self) * trainer.accumulate // self.count
+        self.per_task = total_steps(config, self.batches_per_epoch) * trainer.accumulate // self.count
         """Batches that continual training spends on each task."""
         if not self.joint and not self.per_task:
             raise UserError(f"so few steps leave none for some of the {self.count} tasks; raise trainer.max_steps")

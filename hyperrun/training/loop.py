@@ -26,7 +26,7 @@ from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, any_rank, barrier, max_over_ranks, share_buffers, sum_over_ranks, wrap
 from hyperrun.training.ema import EMA
-from hyperrun.training.optim import build_optimizers, lr_factor, set_learning_rate
+from hyperrun.training.optim import build_optimizers, lr_factor, set_learning_rate, total_steps
 from hyperrun.training.precision import Precision
 from hyperrun.training.seeds import restore_rng, rng_state
 from hyperrun.training.stop import StopRequest
@@ -106,7 +106,7 @@ def train(
     ema = EMA(task.model, trainer.ema) if trainer.ema else None
     meter = Meter(world.device)
     state = LoopState()
-    total = total_steps(config, task)
+    total = total_steps(config, task.batches_per_epoch)
     eval_every = trainer.eval_every or max(1, task.batches_per_epoch // trainer.accumulate)
 
     # ---------------------------------------------------------------- resume
@@ -293,15 +293,6 @@ def train(
 def stalled(state: LoopState, config: Config) -> bool:
     """Return whether trainer.patience evaluations in a row brought no improvement."""
     return config.trainer.patience is not None and state.stale >= config.trainer.patience
-
-
-def total_steps(config: Config, task: Task) -> int:
-    """Return the number of optimizer steps: trainer.max_steps, else trainer.epochs, else the data set's suggestion."""
-    trainer = config.trainer
-    if trainer.max_steps is not None:
-        return trainer.max_steps
-    epochs = trainer.epochs or config.data.epochs
-    return max(1, math.floor(epochs * task.batches_per_epoch / trainer.accumulate))
 
 
 def non_finite_message(step: int, folder: RunFolder, precision: Precision, what: str = "the loss") -> str:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from hyperrun.config import (
     AdamConfig,
+    Config,
     ConstantSchedule,
     CosineSchedule,
     MultiStepSchedule,
@@ -94,6 +95,15 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+
+
+def total_steps(config: Config, batches_per_epoch: int) -> int:
+    """Return the number of optimizer steps: trainer.max_steps, else trainer.epochs, else the data set's suggestion."""
+    trainer = config.trainer
+    if trainer.max_steps is not None:
+        return trainer.max_steps
+    epochs = trainer.epochs or config.data.epochs
+    return max(1, math.floor(epochs * batches_per_epoch / trainer.accumulate))
 
 
 def lr_factor(cfg: ScheduleConfig, step: int, total: int) -> float:

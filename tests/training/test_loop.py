@@ -27,7 +27,8 @@ from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint, loop
 from hyperrun.training.distributed import World
-from hyperrun.training.loop import LoopState, total_steps, train
+from hyperrun.training.loop import LoopState, train
+from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
@@ -253,7 +254,7 @@ def test_what_is_evaluated_with_an_average_is_the_average(tmp_path):
     ids=str,
 )
 def test_length_of_training(trainer, steps):
-    assert total_steps(config(**trainer), regression()) == steps
+    assert total_steps(config(**trainer), regression().batches_per_epoch) == steps
 
 
 @pytest.mark.parametrize(
