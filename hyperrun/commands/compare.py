@@ -114,7 +114,9 @@ def write_results(path: Path, runs: Runs) -> list[str]:
     comparisons = compare(theirs)
     plot = path.with_suffix(".png") if comparisons else None
     if plot is not None:
-        write_beside(plot, picture(draw(for_picture(comparisons, experiments)), "png"))
+        # where all have as many parameters, the tables say it better
+        varied = [found for found in comparisons if len({group.trainable for group in found.groups}) > 1]
+        write_beside(plot, picture(draw(for_picture(varied or comparisons, experiments)), "png"))
     write_beside(path, results_page(theirs, comparisons, experiments, plot.name if plot else None))
     others = len(runs.finished) - len(theirs.finished)
     beside = f" ({others} runs of no experiment left out)" if others else ""
