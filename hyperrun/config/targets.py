@@ -35,12 +35,13 @@ class MLPTarget(TargetConfig):
     """Linear layers on the flattened image."""
 
     hidden: list[int]
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers; [] leaves one linear layer."""
     activation: str
     """Between the layers: relu, leaky_relu, elu, gelu, silu or tanh."""
 
     def __post_init__(self) -> None:
-        check_widths("hidden", self.hidden)
+        if self.hidden:
+            check_widths("hidden", self.hidden)
         choose("target.activation", self.activation, ["relu", "leaky_relu", "elu", "gelu", "silu", "tanh"])
 
 

@@ -7,13 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hyperrun.config import MLPTarget
 from hyperrun.errors import UserError
 from hyperrun.targets.mlp import ACTIVATIONS, MLP, build_mlp
 
 
 def test_it_is_linear_layers_with_activations_between():
     torch.manual_seed(0)
-    mlp = build_mlp([7, 5], "tanh", in_channels=3, num_classes=4, image_size=2)
+    mlp = build_mlp(MLPTarget("mlp", [7, 5], "tanh"), in_channels=3, num_classes=4, image_size=2)
     x = torch.randn(6, 3, 2, 2)
     first, second, third = (layer for layer in mlp.layers if isinstance(layer, nn.Linear))
     torch.testing.assert_close(mlp(x), third(second(first(x.reshape(6, 12)).tanh()).tanh()))
@@ -21,7 +22,7 @@ def test_it_is_linear_layers_with_activations_between():
 
 
 def test_without_hidden_layers_it_is_one_linear_layer():
-    mlp = build_mlp([], "relu", in_channels=1, num_classes=10, image_size=8)
+    mlp = build_mlp(MLPTarget("mlp", [], "relu"), in_channels=1, num_classes=10, image_size=8)
     x = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(mlp(x), F.linear(x.flatten(1), mlp.layers[0].weight, mlp.layers[0].bias))
 
@@ -31,6 +32,7 @@ def test_every_activation_is_the_one_torch_names_so(activation):
     module = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU}
     x = torch.randn(100)
     torch.testing.assert_close(ACTIVATIONS[activation](x), module.get(activation, nn.Tanh)()(x))
+    assert MLPTarget("mlp", [8], activation).activation == activation, "the config allows it"
 
 
 def test_it_learns():
@@ -49,6 +51,10 @@ def test_it_learns():
 
 def test_mistakes_are_told():
     with pytest.raises(UserError, match="unknown activation 'rellu'; did you mean 'relu'"):
-        build_mlp([8], "rellu", 1, 10, 8)
+        MLP([64, 8, 10], "rellu")
     with pytest.raises(UserError, match="at least one unit"):
-        build_mlp([8, 0], "relu", 1, 10, 8)
+        MLP([64, 8, 0, 10])
+    with pytest.raises(UserError, match="unknown target.activation 'rellu'; did you mean 'relu'"):
+        MLPTarget("mlp", [8], "rellu")
+    with pytest.raises(ValueError, match="hidden must be positive numbers"):
+        MLPTarget("mlp", [8, 0], "relu")

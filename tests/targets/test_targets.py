@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import CNNTarget, TorchvisionTarget, WideResNetTarget
+from hyperrun.config import CNNTarget, MLPTarget, TorchvisionTarget, WideResNetTarget
 from hyperrun.errors import UserError
 from hyperrun.targets import TARGETS, build_target
 from hyperrun.targets.torchvision_models import classification_models
@@ -236,6 +236,7 @@ def test_what_torchvision_cannot_build_is_refused_in_one_line(name, small, size,
 def test_every_kind_of_target_is_built_from_its_config():
     built = {
         "cnn": CNNTarget("cnn", [2, 2], 3),
+        "mlp": MLPTarget("mlp", [5], "relu"),
         "wide_resnet": WideResNetTarget("wide_resnet", 10, 1, dropout=0.0, **VARIANTS["modern"]),
         "torchvision": TorchvisionTarget("torchvision", "squeezenet1_1", True),
     }
