@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import shlex
 from collections import Counter
@@ -17,7 +16,7 @@ from hyperrun.analysis.runs import Run
 from hyperrun.analysis.table import record
 from hyperrun.errors import UserError
 from hyperrun.tracking.run_folder import CONFIG
-from hyperrun.tracking.wandb_run import choose_mode, first_line
+from hyperrun.tracking.wandb_run import begin, choose_mode, first_line
 
 VIEW = "hyperrun comparison"
 """Name under which the saved view stands in the project's list."""
@@ -40,20 +39,15 @@ def log_comparison(comparisons: list[Comparison], folder: Path, command: list[st
         raise UserError(f"--wandb: {reason}")
     runs = [run for comparison in comparisons for group in comparison.groups for run in group.runs]
     entity, project = project_of(runs)
-    if mode == "offline":
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the one thing that would still use the network
     try:
-        import wandb
-
-        run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
+        run = begin(
+            mode,
             project=project,
             entity=entity,
             job_type="compare",
             name="compare",
             config={"runs": sorted({str(run.path) for run in runs})},
             dir=str(folder.parent if (folder / CONFIG).is_file() else folder),
-            settings=wandb.Settings(console="off", init_timeout=60, silent=True),
         )
         with run:
             run.log({key: value for comparison in comparisons for key, value in panels(comparison).items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from hyperrun.analysis.plot import picture
 from hyperrun.analysis.studies import Findings
-from hyperrun.tracking.wandb_run import choose_mode, first_line
+from hyperrun.tracking.wandb_run import begin, choose_mode, first_line
 from hyperrun.trained import LoadedRun
 
 
@@ -27,23 +26,20 @@ def log_findings(findings: Findings, runs: list[LoadedRun], folder: Path) -> tup
     mode, reason = choose_mode("auto")
     if mode == "disabled":
         return [], f"--wandb: {reason}"
-    if mode == "offline":
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the one thing that would still use the network
     settings = [run.config.tracking.wandb for run in runs]
     (entity, project), _ = Counter((one.entity, one.project) for one in settings).most_common(1)[0]
     try:
         import wandb
         from PIL import Image
 
-        run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
+        run = begin(
+            mode,
             project=project,
             entity=entity,
             job_type="analyze",
             name="analyze",
             config={"runs": [str(run.folder.path) for run in runs]},
             dir=str(folder),
-            settings=wandb.Settings(console="off", init_timeout=60, silent=True),
         )
         with run:
             media: dict[str, Any] = {

@@ -98,13 +98,9 @@ def _init(
     if mode == "disabled":
         return None
     settings = config.tracking.wandb
-    if mode == "offline":  # W&B's own error reports are the one thing that would still use the network
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        import wandb
-
-        run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
+        run = begin(
+            mode,
             project=settings.project,
             entity=settings.entity,
             id=f"{run_hash(config)}-s{config.seed}",
@@ -115,7 +111,6 @@ def _init(
             tags=sorted({config.data.name, config.hypernet.kind, *settings.tags}),
             config={**summary, **to_dict(config)},
             dir=str(folder.path),
-            settings=wandb.Settings(console="off", init_timeout=60, silent=True),
         )
         run.define_metric("step")
         run.define_metric("*", step_metric="step")
@@ -123,6 +118,16 @@ def _init(
     except Exception as error:
         warn(f"W&B is off for this run ({first_line(error)}); metrics.jsonl is written all the same")
         return None
+
+
+def begin(mode: str, **arguments: Any) -> Any:
+    """Return wandb.init(mode=mode, **arguments), silent. Offline nothing uses the network. Raises what W&B raises."""
+    if mode == "offline":
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the one thing that would still use it
+    import wandb
+
+    settings = wandb.Settings(console="off", init_timeout=60, silent=True)
+    return wandb.init(mode=mode, settings=settings, **arguments)  # type: ignore[arg-type]
 
 
 def first_line(error: BaseException) -> str:
