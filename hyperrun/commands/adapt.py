@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import compose_config, import_plugins
 from hyperrun.config import DataConfig, ImageData, TaskData, typed_choice
-from hyperrun.data import FORMS, ImageSet, load_images, load_tasks
+from hyperrun.data import FORMS, ImageSet, as_images, form_and_base, load_images, load_tasks
 from hyperrun.data.images import seeded
 from hyperrun.data.loader import ImageLoader
+from hyperrun.data.tasks import classes_of
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator
 from hyperrun.targets import build_target
@@ -122,17 +123,19 @@ def new_tasks(loaded: LoadedRun, data: ImageData) -> list[tuple[str, ImageSet]]:
     """
     own = loaded.config.data
     assert isinstance(own, TaskData)
-    first = load_tasks(own).tasks[0]
-    found = list(zip((s := load_tasks(data)).names, s.tasks, strict=True)) if isinstance(data, TaskData) else None
-    tasks = found or [(data.name, load_images(data))]
-    shape, classes = first.train.shape, first.num_classes
-    if (tasks[0][1].train.shape, tasks[0][1].num_classes) != (shape, classes):
-        new = tasks[0][1]
+    if isinstance(data, TaskData):
+        made = load_tasks(data)
+        tasks = list(zip(made.names, made.tasks, strict=True))
+    else:
+        tasks = [(data.name, load_images(data))]
+    base, new = load_images(as_images(own)), tasks[0][1]
+    shape, classes = base.train.shape, classes_of(base.num_classes, form_and_base(own.name)[0], own)
+    if (new.train.shape, new.num_classes) != (shape, classes):
         raise UserError(
             f"data={data.name} has images of {list(new.train.shape)} in {new.num_classes} classes; the run was trained "
             f"on {list(shape)} in {classes}"
         )
-    return [(name, dataclasses.replace(task, mean=first.mean, std=first.std)) for name, task in tasks]
+    return [(name, dataclasses.replace(task, mean=base.mean, std=base.std)) for name, task in tasks]
 
 
 # ---------------------------------------------------------------- learning one
@@ -181,25 +184,29 @@ def adapt(
     def logits_of(embedding: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: model.call_with(model.weights(embedding), x)
 
+    def fixed(embedding: Tensor) -> Callable[[Tensor], Tensor]:
+        weights = model.weights(embedding)  # once, not for each batch
+        return lambda x: model.call_with(weights, x)
+
     def measured(learned: str, logits: Callable[[Tensor], Tensor], parameters: Iterable[Tensor]) -> dict[str, Any]:
         with torch.no_grad():
             figure = accuracy(logits, feed.eval_batches("test"))
         return {"learned": learned, "parameters": sum(p.numel() for p in parameters), "test/accuracy": figure}
 
     with torch.no_grad():
-        fits = [accuracy(logits_of(embedding), feed.eval_batches("train")) for embedding in known]
+        fits = [accuracy(fixed(embedding), feed.eval_batches("train")) for embedding in known]
     start = known[max(range(len(fits)), key=fits.__getitem__)]
-    rows = [measured("nearest", logits_of(start), [])]
+    rows = [measured("nearest", fixed(start), [])]
 
     embedding = nn.Parameter(start.clone())
     learn(logits_of(embedding), [embedding], feed, steps, lr)
-    rows.append(measured("embedding", logits_of(embedding), [embedding]))
+    rows.append(measured("embedding", fixed(embedding), [embedding]))
     learned = embedding.detach().clone()
 
     everything = [nn.Parameter(start.clone()), *model.requires_grad_(True).parameters()]
     everything = [p for p in everything if p is not known]
     learn(logits_of(everything[0]), everything, feed, steps, fine_tune_lr)
-    rows.append(measured("everything", logits_of(everything[0]), everything))
+    rows.append(measured("everything", fixed(everything[0]), everything))
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -47,6 +47,8 @@ def make_tasks(base: ImageSet, form: str, cfg: TaskData) -> TaskSet:
     """
     if not isinstance(base.train, ImageSplit):
         raise UserError(f"data.name={cfg.name}: tasks are made of sets that are held in memory, not of {base.name}")
+    classes = classes_of(len(base.classes), form, cfg)
+    named = base.classes if classes == len(base.classes) else [str(i) for i in range(classes)]
     changes = {"split": split, "permuted": permuted, "rotated": rotated}[form](base, cfg)
     tasks = []
     for _, change in changes:
@@ -54,8 +56,6 @@ def make_tasks(base: ImageSet, form: str, cfg: TaskData) -> TaskSet:
         for part, images in parts.items():
             if not len(images):
                 raise UserError(f"{cfg.name}: a task has no {part} examples; raise data.val_size or lower data.tasks")
-        classes = classes_of(len(base.classes), form, cfg)
-        named = base.classes if classes == len(base.classes) else [str(i) for i in range(classes)]
         tasks.append(replace(base, name=cfg.name, num_classes=classes, classes=named, **parts))
     return TaskSet(cfg.name, tasks, [said for said, _ in changes])
 

@@ -12,6 +12,7 @@ with f(e_t, Theta) all weights that the hypernet makes for task t, Theta* its pa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -211,11 +212,13 @@ class MultiTask:
     def figures(self, task: int, split: str, precision: Precision) -> tuple[float, float]:
         """Return cross-entropy and accuracy over a task's split."""
         self.model.eval()
-        number = torch.tensor([task], device=self.world.device)
+        network = self.model
+        if isinstance(self.model, ConditionalModel):  # its weights once, not for each batch
+            network = partial(self.model.call_with, self.model.weights(torch.tensor(task, device=self.world.device)))
         sums = torch.zeros(3, device=self.world.device, dtype=torch.float64)
         for x, y in self.loaders[task].eval_batches(split):
             with precision.autocast():
-                logits = logits_of_tasks(self.model, x[None], number)[0]
+                logits = network(x)
             logits = logits.float()
             nats, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
             sums += torch.stack([nats.double(), correct.double(), torch.tensor(len(y), device=y.device)])
