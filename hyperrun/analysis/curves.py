@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hyperrun.analysis.groups import Group, setting
+from hyperrun.analysis.groups import Group
+from hyperrun.analysis.naming import setting
 from hyperrun.analysis.runs import is_number
 
 FEWEST = 3

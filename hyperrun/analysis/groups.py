@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hyperrun.analysis.naming import labels
 from hyperrun.analysis.runs import Run, Runs, is_number
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
@@ -227,40 +227,10 @@ def _differences(a: Group, b: Group) -> int:
     return sum(a.computed.get(key) != b.computed.get(key) for key in keys)
 
 
-# ---------------------------------------------------------------- labels
-
-
-def differing_keys(groups: Iterable[Group]) -> list[str]:
-    """Return the config keys, sorted, that have more than one value among the groups that have them; no seeds."""
-    values = defaultdict(set)
-    for group in groups:
-        for key, value in group.computed.items():
-            values[key].add(setting(value))
-    return sorted(key for key, found in values.items() if len(found) > 1)
-
-
-def setting(value: Any) -> str:
-    """Return a value of a config as it is typed: null, true, [16,16]."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(setting, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def give_labels(groups: list[Group]) -> None:
-    """Set the label of each group: its name, and the values in which it differs from others of that name."""
-    named = defaultdict(list)
-    for group in groups:
-        named[group.name].append(group)
-    for name, same in named.items():
-        keys = [key for key in differing_keys(same) if key not in ("model", "experiment")]
-        leaves = [key.rpartition(".")[2] for key in keys]
-        short = {k: leaf if leaves.count(leaf) == 1 else k for k, leaf in zip(keys, leaves, strict=True)}
-        for group in same:
-            values = [f"{short[key]}={setting(group.computed[key])}" for key in keys if key in group.computed]
-            group.label = printable(" ".join([v if len(v) <= 40 else f"{v[:39]}…" for v in (name, *values)]))
-    labels = [group.label for group in groups]
-    for group in groups:
-        if labels.count(group.label) > 1:  # the end of the folder's name is a hash of the config
+    """Set the label of each group, no two alike."""
+    found = labels([(group.name, group.computed) for group in groups])
+    for group, label in zip(groups, found, strict=True):
+        group.label = label
+        if found.count(label) > 1:  # the end of the folder's name is a hash of the config
             group.label += f" {printable(group.runs[0].path.name.rpartition('-')[2])}"

@@ -6,7 +6,8 @@ import re
 from html import escape
 
 from hyperrun import __version__
-from hyperrun.analysis.groups import Comparison, Group, differing_keys, setting
+from hyperrun.analysis.groups import Comparison, Group
+from hyperrun.analysis.naming import differing_keys, setting
 from hyperrun.analysis.page_parts import SCRIPT, STYLE
 from hyperrun.analysis.plot import draw, draw_curves, picture
 from hyperrun.analysis.runs import Run, Runs
@@ -86,7 +87,7 @@ def sort_key(text: str) -> str:
 
 def differences(groups: list[Group]) -> str:
     """Return a table of the config keys in which the groups differ: one line for each group."""
-    keys = [key for key in differing_keys(groups) if key not in ("model", "experiment")]
+    keys = differing_keys(group.computed for group in groups)
     if not keys:
         return ""
     rows = []

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hyperrun.analysis.groups import Comparison, Group, setting
+from hyperrun.analysis.groups import Comparison, Group
+from hyperrun.analysis.naming import setting
 from hyperrun.analysis.runs import Run, Runs
 from hyperrun.analysis.table import figure_text, md_cell, md_row
 from hyperrun.config import PaperConfig

@@ -7,7 +7,6 @@ findings.numbers["recurrent"]["hyperlstm"]["layers"][0]["hidden"]["saturated"]
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +18,15 @@ from hyperrun.analysis.character_strip import draw_strip, make_strip, strip_page
 from hyperrun.analysis.embedding_pictures import Embeddings, draw_projection, draw_similarity, layer_embeddings
 from hyperrun.analysis.generated_curves import draw_generated, generated_curves
 from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels
+from hyperrun.analysis.naming import labels
 from hyperrun.analysis.recurrent_states import Histogram, Reading, read_text, recurrent_target
+from hyperrun.analysis.runs import Unreadable, read_run
 from hyperrun.analysis.state_pictures import draw_gates, draw_hidden
 from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
 from hyperrun.analysis.task_weights import TaskWeights, positions, read_tasks
 from hyperrun.config import TaskData, TextData
 from hyperrun.data import load_text
-from hyperrun.errors import UserError
+from hyperrun.errors import UserError, printable
 from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel, materialize
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.recurrent import RecurrentLM
@@ -33,6 +34,9 @@ from hyperrun.trained import LoadedRun
 
 SPLITS = ("val", "test")
 """Parts of a text, or of the images of tasks, that a model was not trained on."""
+
+LONGEST_LABEL = 48
+"""Characters of a run's label, which stands above its panels."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> F
         UserError: a run of a kind for which there is nothing to see; a text that is missing or another than the run's;
             images that are missing.
     """
-    labelled = labels(runs)
-    findings = Findings()
+    by_label, notes = labelled(runs)
+    findings = Findings(notes=notes)
     findings.numbers["runs"] = {
         label: {
             "folder": str(run.folder.path),
@@ -83,13 +87,13 @@ def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> F
             "seed": run.config.seed,
             "checkpoint_step": run.summary.get("best/step"),
         }
-        for label, run in labelled.items()
+        for label, run in by_label.items()
     }
-    for run in labelled.values():
+    for run in by_label.values():
         if not any(applies(run) for applies, _ in STUDIES.values()):
             raise UserError(f"{run.folder.path}: {what_is_not_drawn(run)}")
     for applies, study in STUDIES.values():
-        mine = {label: run for label, run in labelled.items() if applies(run)}
+        mine = {label: run for label, run in by_label.items() if applies(run)}
         if mine:
             study(mine, Reader(split, symbols), findings)
     return findings
@@ -103,15 +107,31 @@ def what_is_not_drawn(run: LoadedRun) -> str:
     return f"there are no pictures of a {type(run.model).__name__} (there are of: {allowed})"
 
 
-def labels(runs: list[LoadedRun]) -> dict[str, LoadedRun]:
-    """Return a label for each run, one named twice taken once: its model's name, that of its folder if two share it."""
+def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:
+    """Return a label for each run, one named twice taken once, and a note for each that is not finished.
+
+    The label is the model's name and the settings in which it differs from others of that name, or the name of its
+    folder where these are many or none.
+
+    Raises:
+        UserError: a folder is damaged.
+    """
     folders = {run.folder.path.resolve(): run for run in runs}
-    named = Counter(run.config.model for run in folders.values())
-    labelled: dict[str, LoadedRun] = {}
-    for path, run in folders.items():
-        label = run.config.model if named[run.config.model] == 1 else path.name
-        labelled[label if label not in labelled else str(path)] = run
-    return labelled
+    try:
+        said = [read_run(path) for path in folders]
+    except Unreadable as error:
+        raise UserError(str(error)) from None
+    short = labels([(run.summary["model"], {**run.computed, "seed": run.summary["seed"]}) for run in said])
+    found: dict[str, LoadedRun] = {}
+    notes = []
+    for label, run, path in zip(short, said, folders, strict=True):
+        if short.count(label) > 1 or len(label) > LONGEST_LABEL:
+            label = printable(path.name)
+        label = label if label not in found else printable(path)
+        found[label] = folders[path]
+        if run.status != "finished":
+            notes.append(f"{label}: not a finished run, {run.status}: {run.reason}")
+    return found, notes
 
 
 # ---------------------------------------------------------------- weights that are the same for every input

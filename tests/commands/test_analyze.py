@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hyperrun import load_run
-from hyperrun.analysis.studies import analyze, labels
+from hyperrun.analysis.studies import analyze, labelled
 from hyperrun.analysis.wandb_pictures import scalars
 from tests.commands.test_text_runs import CHORUS, LINE, PLAIN
 from tests.running import FAST, REPO, TINY, Running, leftovers, rows
@@ -125,14 +125,25 @@ def test_kinds_may_be_mixed_and_one_run_named_twice_is_one(here: Here, runs: dic
     assert list(found["static"]) == ["hypercnn"] and list(found["recurrent"]) == ["lstm"]
 
 
-def test_two_runs_of_one_model_are_told_apart_by_their_folders(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_runs_of_one_model_are_told_apart_by_settings_else_by_folders(runs: dict[str, Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.symlink_to(runs["CNN"], target_is_directory=True)
-    assert list(labels([load_run(runs["CNN"]), load_run(copy)])) == ["cnn"], "the same folder by another name"
+    cnn = load_run(runs["CNN"])
+    assert list(labelled([cnn, load_run(copy)])[0]) == ["cnn"], "the same folder by another name"
     (tmp_path / "other").mkdir()
     for name in ("config.yaml", "checkpoints"):
         (tmp_path / "other" / name).symlink_to(runs["CNN"] / name)
-    assert list(labels([load_run(runs["CNN"]), load_run(tmp_path / "other")])) == [runs["CNN"].name, "other"]
+    found, notes = labelled([cnn, load_run(tmp_path / "other")])
+    assert list(found) == [runs["CNN"].name, "other"], "nothing else tells them apart"
+    assert len(notes) == 1 and notes[0].startswith("other: not a finished run, interrupted")
+    config = (runs["CNN"] / "config.yaml").read_text()
+    (tmp_path / "other" / "config.yaml").unlink()
+    changed = config.replace("\nseed: 0", "\nseed: 1").replace("label_smoothing: 0.0", "label_smoothing: 0.1")
+    (tmp_path / "other" / "config.yaml").write_text(changed)
+    assert list(labelled([cnn, load_run(tmp_path / "other")])[0]) == [
+        "cnn seed=0 label_smoothing=0",
+        "cnn seed=1 label_smoothing=0.1",
+    ]
 
 
 def test_as_a_library(runs: dict[str, Path]) -> None:
