@@ -179,7 +179,6 @@ def train(
 
     def evaluate() -> None:
         """Evaluate on the validation split, log what the hypernet makes, keep the model if it is the best so far."""
-        """Evaluate on the validation split and keep the model if it is the best so far."""
         nonlocal best_model
         check_weights()
         share_buffers(task.model, world)
