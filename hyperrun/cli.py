@@ -19,6 +19,7 @@ COMMANDS = {
     "adapt": "a new task for a hypernet trained on tasks, by a new embedding alone",
     "sample": "let a trained language model write",
     "analyze": "the paper's figures from runs: kernels, embeddings, saturation, how weights change along a text",
+    "bench": "time training steps on this machine, each hypernet beside its target trained directly",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
     "data": "say where a data set is looked for and what is there; --download gets it",
     "env": "versions, devices and paths: what a bug report needs",

@@ -30,7 +30,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from _timing import in_turn
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -39,6 +38,7 @@ from hyperrun.hypernets.conditional import ConditionalHypernet, ConditionalModel
 from hyperrun.hypernets.weight_generator import ParameterGenerator
 from hyperrun.targets.cnn import CNN
 from hyperrun.tracking.environment import device_name, git_commit
+from hyperrun.training.timing import in_turn
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CONDITIONING = 16

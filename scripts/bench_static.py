@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from _timing import in_turn, wait
 from rich.console import Console as RichConsole
 from rich.table import Table
 from torch import nn
@@ -44,6 +43,7 @@ from hyperrun.training.distributed import World
 from hyperrun.training.loop import train
 from hyperrun.training.precision import Precision, choose_precision
 from hyperrun.training.stop import StopRequest
+from hyperrun.training.timing import in_turn, wait
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 clock = time.perf_counter

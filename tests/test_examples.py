@@ -114,7 +114,7 @@ def test_a_command_of_the_readme_is_one(line: str, monkeypatch: pytest.MonkeyPat
     for command in line.split("; "):
         program, verb, *words = shlex.split(command)
         assert program == "hyperrun" and verb in cli.COMMANDS, command
-        if verb == "train":
+        if verb in ("train", "bench"):
             words = [first_of(w) for w in words if not w.startswith(("-", *OF_THE_PLUGIN, *OF_AN_EXTRA))]
             compose_config(words)
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,21 +22,27 @@ from hyperrun.errors import SweepFailed, UserError
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.run_folder import RunFolder
 
+Job = tuple[list[str], Config | UserError]
+"""Overrides, and the config that they give or what is wrong with it."""
+
 
 def planning_only(configure: Configure) -> AbstractContextManager[None]:
     """Within this block, Hydra shows the jobs where it would run them."""
+    return jobs_to(plan, configure)
+
+
+def jobs_to(use: Callable[[list[Job]], object], configure: Configure) -> AbstractContextManager[None]:
+    """Within this block, Hydra hands the jobs of a line to a function, all at once, where it would run them."""
 
     def run_app(*, hydra: Any, config_name: str, overrides: list[str], multirun: bool, mode: Any, **_: Any) -> None:
         multirun = multirun or mode == RunMode.MULTIRUN
-        plan(list(jobs(hydra, config_name, overrides, multirun, configure)))
+        use(list(jobs(hydra, config_name, overrides, multirun, configure)))
 
     return replaced(hydra._internal.utils, "_run_app", run_app)
 
 
-def jobs(
-    hydra: Any, config_name: str, overrides: list[str], multirun: bool, configure: Configure
-) -> Iterator[tuple[list[str], Config | UserError]]:
-    """Yield the overrides of each job, and its config or what is wrong with it.
+def jobs(hydra: Any, config_name: str, overrides: list[str], multirun: bool, configure: Configure) -> Iterator[Job]:
+    """Yield the jobs of a line.
 
     Raises:
         UserError: the jobs are chosen by a search, one after the other.
@@ -49,7 +55,7 @@ def jobs(
         yield typed, config_or_error(cfg, typed, configure)
         return
     if not cfg.hydra.sweeper._target_.endswith(".BasicSweeper"):
-        raise UserError("--dry-run cannot know the jobs of a search: each is chosen by how the ones before it ended")
+        raise UserError("the jobs of a search cannot be known before: each is chosen by how the ones before it ended")
     study = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides([*study, *typed])
     (batch,) = BasicSweeper.split_arguments(parsed, None)
@@ -65,7 +71,7 @@ def config_or_error(cfg: DictConfig, typed: list[str], configure: Configure) -> 
         return error
 
 
-def plan(found: Sequence[tuple[list[str], Config | UserError]]) -> None:
+def plan(found: Sequence[Job]) -> None:
     """Print the table.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,29 @@ from hyperrun.training.stop import StopRequest
 
 def main(argv: list[str]) -> int:
     """Run Hydra on the rest of the command line: overrides, -m, --cfg, --info, --help, completion; and --dry-run."""
-    import_plugins(argv)
     planning = "--dry-run" in argv
-    argv = [word for word in argv if word != "--dry-run"]
+    failed.clear()
+    through_hydra(
+        [word for word in argv if word != "--dry-run"], (planning_only if planning else leading_sweeps)(configured)
+    )
+    if failed:
+        raise failed[0]
+    return 0
+
+
+def through_hydra(argv: list[str], within: AbstractContextManager[None]) -> None:
+    """Let Hydra compose what a command line says and call job() for it, within a context that may do otherwise.
+
+    Raises:
+        UserError: whatever is wrong with the line, in Hydra's eyes or ours.
+        SweepFailed: some jobs of a sweep failed.
+    """
+    import_plugins(argv)
     sys.argv = ["hyperrun", *argv, *quiet_other_ranks()]  # one word: Hydra's completion script looks for it
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us, who know how to say them in one line
     os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
-    failed.clear()
     try:
-        with composing(), one_line_arguments(), (planning_only if planning else leading_sweeps)(configured):
+        with composing(), one_line_arguments(), within:
             hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
     except SweepFailed:
         raise
@@ -70,9 +84,6 @@ def main(argv: list[str]) -> int:
         if message is None:
             raise
         raise UserError(message) from None
-    if failed:
-        raise failed[0]
-    return 0
 
 
 failed: list[Exception] = []

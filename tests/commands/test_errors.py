@@ -43,7 +43,7 @@ VERBS = [
         "trian",
         "unknown verb 'trian'",
         "did you mean 'train'?",
-        "allowed: train, eval, compare, export, adapt, sample, analyze, ls",
+        "allowed: train, eval, compare, export, adapt, sample, analyze, bench, ls",
     ),
     ("evaluate", "unknown verb 'evaluate'", "allowed: "),
     ("model=cnn", "unknown verb 'model=cnn'", "allowed: "),
@@ -167,6 +167,9 @@ MISSING = [
     ("train data=image_folder data.root=nowhere", "nowhere"),
 ]
 ARGUMENTS = [
+    ("bench modle=cnn", "unknown key 'modle'", "did you mean 'model'?"),
+    ("bench --rounds 0", "--rounds must be at least 1, not 0"),
+    ("bench data=cifar10 data.root=nowhere", "cifar10 is not in"),
     ("eval nowhere", "there is no folder nowhere"),
     ("eval .", "is no run folder", "config.yaml"),
     ("analyze nowhere", "there is no folder nowhere"),

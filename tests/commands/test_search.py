@@ -78,7 +78,7 @@ def test_a_failed_job_does_not_end_a_search(start: Start, tmp_path: Path) -> Non
 @with_optuna
 def test_the_jobs_of_a_search_cannot_be_listed(here: Here) -> None:
     done = here("train", "-m", "sweep=search", "--dry-run", status=2)
-    assert "--dry-run cannot know the jobs of a search" in done.err and done.err.count("\n") == 1
+    assert "the jobs of a search cannot be known before" in done.err and done.err.count("\n") == 1
 
 
 # ---------------------------------------------------------------- W&B

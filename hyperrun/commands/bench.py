@@ -1,0 +1,214 @@
+"""hyperrun bench: what models cost on this machine, a training step of each in turn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import nn
+
+from hyperrun.analysis.naming import NAMES, labels
+from hyperrun.analysis.runs import computed_keys
+from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.data import fetch_if_missing
+from hyperrun.commands.plan import Job, jobs_to
+from hyperrun.commands.train import configured, through_hydra
+from hyperrun.config import Config, NoHypernet, to_dict
+from hyperrun.data import published_name
+from hyperrun.errors import UserError
+from hyperrun.hypernets import count_parameters
+from hyperrun.targets import IMPLICIT_TARGETS
+from hyperrun.tasks import Task, build_task
+from hyperrun.tracking.console import ONE_LINE_EACH, show
+from hyperrun.tracking.environment import device_name, git_commit
+from hyperrun.training.distributed import World, join_world
+from hyperrun.training.optim import build_optimizers
+from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
+from hyperrun.training.seeds import seed_everything
+from hyperrun.training.timing import in_turn, wait
+
+WARM_UP = 3
+"""Steps before the clock runs: compilation, first allocations."""
+
+
+def main(argv: list[str]) -> int:
+    parser = Arguments(
+        "hyperrun bench",
+        "Time training steps of models in turn: each hypernet beside the same target trained directly.",
+    )
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="as for hyperrun train -m: KEY=A,B are two models")
+    add("--rounds", type=int, default=10, metavar="N", help="steps of each that are timed (default: 10)")
+    add("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_intermixed_args(argv)
+    if args.rounds < 1:
+        raise UserError(f"--rounds must be at least 1, not {args.rounds}")
+    found: list[Job] = []
+    through_hydra(["-m", *args.overrides], jobs_to(found.extend, configured))
+    configs = []
+    for _, config in found:
+        if isinstance(config, UserError):
+            raise config
+        configs.append(config)
+    with join_world() as world:
+        report = bench(configs, world, args.rounds)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        show(table(report))
+        commit = f", commit {report['commit']}" if report["commit"] else ""
+        print(f"medians (quartiles), n = {args.rounds}; {report['device']}, torch {report['torch']}{commit}")
+    return 0
+
+
+def with_twins(configs: Sequence[Config]) -> list[tuple[Config, Config | None]]:
+    """Return each config with the same target trained directly, which stands there, too; None where there is none.
+
+    Configs that differ in the seed only cost the same and stand there once.
+    """
+    found: dict[str, tuple[Config, Config | None]] = {}
+    for config in configs:
+        twin = None
+        if has_twin(config):
+            name = getattr(config.target, "name", getattr(config.target, "cell", config.target.kind))
+            direct = dataclasses.replace(config, hypernet=NoHypernet(kind="none"), model=name)
+            same = next((other for other in configs if identity(other) == identity(direct)), direct)
+            twin, _ = found.setdefault(identity(direct), (same, None))
+        found.setdefault(identity(config), (config, twin))
+    return list(found.values())
+
+
+def has_twin(config: Config) -> bool:
+    """Return whether it has a hypernet and its target could do without: for several tasks or images it could not."""
+    conditional = config.data.kind == "tasks" or config.target.kind in IMPLICIT_TARGETS
+    return config.hypernet.kind != "none" and not conditional
+
+
+def identity(config: Config) -> str:
+    """Return what is alike in configs that compute the same but for the seed, whatever they are called."""
+    return json.dumps(settings(config), sort_keys=True)
+
+
+def settings(config: Config) -> dict[str, Any]:
+    keys = computed_keys(to_dict(config))
+    return {key: value for key, value in keys.items() if key.partition(".")[0] not in (*NAMES, "paper")}
+
+
+@dataclass
+class Contender:
+    """A model that is timed."""
+
+    step: Callable[[], None]
+    trainable: int
+    examples: int
+    unit: str
+    """What is counted as examples: images, sequences."""
+    memory: float | None
+    """MiB of GPU memory that its first steps took at most; None on a CPU."""
+
+
+def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any]:
+    """Return what bench --json prints: where it was measured, and a row for each model."""
+    found = with_twins(configs)
+    names = labels([(config.model, settings(config)) for config, _ in found])
+    contenders = {name: contender(config, world) for name, (config, _) in zip(names, found, strict=True)}
+    times = in_turn({name: one.step for name, one in contenders.items()}, rounds, warm_up=0)
+    rows = []
+    for name, (config, twin) in zip(names, found, strict=True):
+        one, seconds = contenders[name], times[name]
+        direct = next((other for other, (config, _) in zip(names, found, strict=True) if config is twin), None)
+        ratios = [a / b for a, b in zip(seconds, times[direct], strict=True)] if direct is not None else []
+        rows.append(
+            {
+                "model": name,
+                "trainable": one.trainable,
+                "batch": one.examples,
+                "unit": one.unit,
+                "precision": choose_precision(config.precision, world.device).name,
+                "step_s": statistics.median(seconds),
+                "step_s_quartiles": quartiles(seconds),
+                "examples_per_s": one.examples / statistics.median(seconds),
+                "gpu_memory_mib": one.memory,
+                "direct": direct,
+                "ratio": statistics.median(ratios) if ratios else None,
+                "ratio_quartiles": quartiles(ratios),
+            }
+        )
+    where = {"device": device_name(world.device), "torch": torch.__version__, "commit": git_commit()}
+    return {**where, "rounds": rounds, "rows": rows}
+
+
+def quartiles(values: Sequence[float]) -> list[float] | None:
+    """Return the first and the third; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return [first, third]
+
+
+def contender(config: Config, world: World) -> Contender:
+    """Build a model as train does, and take its first steps."""
+    seed_everything(config.seed, config.deterministic)
+    torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, world.device)[0])
+    fetch_if_missing(published_name(config.data), config.data.root)
+    cuda = world.device.type == "cuda"
+    before = torch.cuda.memory_allocated() if cuda else 0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    task = build_task(config, world)
+    step = training_step(task, config, choose_precision(config.precision, world.device))
+    for _ in range(WARM_UP):
+        step()
+    wait()
+    memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
+    return Contender(step, count_parameters(task.model).trainable, task.examples_per_batch, task.unit, memory)
+
+
+def training_step(task: Task, config: Config, precision: Precision) -> Callable[[], None]:
+    """Return what does one step on the next batch: as the training loop does, without what is logged and kept."""
+    optimizers = build_optimizers(config.optim, task.model)
+    scaler = torch.amp.GradScaler(precision.device_type, enabled=precision.needs_scaler)
+    loss_module: nn.Module = torch.compile(task.loss) if config.compile else task.loss  # type: ignore[assignment]
+    batches = task.batches(0)
+    task.model.train()
+
+    def step() -> None:
+        with precision.autocast():
+            loss, _ = loss_module(*next(batches))
+        scaler.scale(loss).backward()
+        if config.trainer.clip_norm is not None:
+            for optimizer in optimizers:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(task.model.parameters(), config.trainer.clip_norm)
+        for optimizer in optimizers:
+            scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        scaler.update()
+
+    return step
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Return the rows as they are read: medians, and quartiles of the ratio."""
+    found = Table(title="a training step, in turn", title_justify="left", **ONE_LINE_EACH)
+    memory = any(row["gpu_memory_mib"] is not None for row in report["rows"])
+    columns = ["model", "trainable", "batch", "precision", "step", "per second", "of direct"]
+    for column in [*columns, *(["GPU memory"] if memory else [])]:
+        found.add_column(column, justify="left" if column in ("model", "precision") else "right")
+    for row in report["rows"]:
+        cells = [row["model"], f"{row['trainable']:,}", f"{row['batch']:,}", row["precision"]]
+        cells += [f"{row['step_s'] * 1e3:,.1f} ms", f"{row['examples_per_s']:,.0f} {row['unit']}"]
+        ratio = f"{row['ratio']:.2f}" if row["ratio"] else ""
+        if row["ratio_quartiles"]:
+            ratio += " ({:.2f} to {:.2f})".format(*row["ratio_quartiles"])
+        cells.append(ratio)
+        if memory:
+            cells.append(f"{row['gpu_memory_mib']:,.0f} MiB")
+        found.add_row(*cells)
+    return found
