@@ -159,6 +159,7 @@ def test_an_experiments_header_has_its_command_and_the_papers_figures(name):
     header = " ".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#"))
     paper = compose_config([choice(name)]).paper
     assert paper is not None
+    assert paper.data == compose_config([choice(name)]).data.name
     assert f"hyperrun train {choice(name)}" in header
     assert f"{paper.value}%" in header or f"{paper.value:.3f} bits per character" in header
     assert f"{paper.params:,}" in header or f"{paper.params / 1e6:g} M" in header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -12,8 +13,12 @@ from typing import Any
 
 from hyperrun.analysis.naming import labels
 from hyperrun.analysis.runs import Run, Runs, is_number
+from hyperrun.config import NOT_IN_HASH
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
+
+NO_CHANGE = tuple(f"{key}{end}" for key in (*NOT_IN_HASH, "experiment", "seed", "sweep") for end in "=.")
+"""How words of a command line begin that choose no other training."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,12 @@ class Group:
         return ours[1] if ours is not None and ours[0] == self.metric.name else None
 
     @property
+    def changed(self) -> list[str]:
+        """What was typed beside the experiment's name and changes the training, which then is not the paper's."""
+        typed = shlex.split(str(self.runs[0].summary.get("command", "")))[2:]
+        return [word for word in typed if not word.lstrip("+~").startswith(NO_CHANGE)]
+
+    @property
     def paper_params(self) -> int | None:
         """The parameter count the paper prints: of the whole model, or of paper_part."""
         value = self.runs[0].summary.get("paper/params")
@@ -100,9 +111,16 @@ class Group:
 
     def mean(self, key: str) -> float | None:
         """Return the mean of a number in the summaries; None where no run has it."""
-        values = [run.summary.get(key) for run in self.runs]
-        numbers = [float(value) for value in values if is_number(value)]  # pyright: ignore[reportArgumentType]
+        numbers = self._numbers(key)
         return statistics.fmean(numbers) if numbers else None
+
+    def least(self, key: str) -> float | None:
+        """Return the smallest of a number in the summaries; None where no run has it."""
+        return min(self._numbers(key), default=None)
+
+    def _numbers(self, key: str) -> list[float]:
+        values = [run.summary.get(key) for run in self.runs]
+        return [float(value) for value in values if is_number(value)]  # pyright: ignore[reportArgumentType]
 
     def _metric(self, split: str) -> Figure:
         values = [float(run.summary[f"{split}/{self.metric.name}"]) for run in self.runs]

@@ -26,8 +26,8 @@ sample standard deviation (n seeds).
 
 The first column is the name of a file under `conf/experiment/`, and settings that were changed in its runs. Where these
 are not the file's, the paper's figure stands in (parentheses): it comes from the training that the file describes, as a
-rule a much longer one. Time is that of training one seed, evaluations left out. A commit with a + had changes that were
-not committed.
+rule a much longer one. Time is that of training one seed, evaluations left out, and of several seeds the shortest: what
+else the machine does makes it longer. A commit with a + had changes that were not committed.
 """
 
 PRIVATE = ("outputs=", "tracking.", "data.root=", "sweep=", "seed=")
@@ -81,7 +81,14 @@ def results_page(
         lines += [f"![trainable parameters against the test metric]({picture})", ""]
     lines += in_short(found)
     for section in found:
-        lines += [f"## {section.title}", "", *table(section, runs.unfinished), "", *how_measured(section)]
+        lines += [
+            f"## {section.title}",
+            "",
+            *table(section, runs.unfinished),
+            "",
+            *reasons(section),
+            *how_measured(section),
+        ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -149,7 +156,7 @@ def in_short(found: Iterable[Section]) -> list[str]:
     rows = []
     for section in found:
         for experiment, group in section.rows:
-            if group is not None and experiment.paper_figure is not None:
+            if group is not None and paper_cell(experiment, group):
                 cells = [group.metric.heading, figure_text(group.metric, group.test), paper_cell(experiment, group)]
                 size = compression(group.target, group.trainable)
                 rows.append([name_cell(experiment, group, section), f"{group.trainable:,}", size, *cells])
@@ -161,7 +168,7 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
     """Return the lines of a section's table."""
     rows = []
     for experiment, group in section.rows:
-        printed = [paper_cell(experiment, group), printed_params(experiment)]
+        printed = [paper_cell(experiment, group), printed_params(experiment, group)]
         if group is None:
             begun = sum(run.summary.get("experiment") == experiment.name for run in unfinished)
             state = f"not finished ({begun} begun)" if begun else NOT_RUN
@@ -170,7 +177,7 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
         else:
             size = compression(group.target, group.trainable)
             ours = figure_text(group.metric, group.test)
-            cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.mean("time/train_s"))]
+            cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.least("time/train_s"))]
         rows.append([name_cell(experiment, group, section), *cells])
     figure = f"test {section.metric.heading}" if section.metric else "test"
     return markdown_table(
@@ -214,18 +221,59 @@ def name_cell(experiment: Experiment, group: Group | None, section: Section) -> 
 
 
 def paper_cell(experiment: Experiment, group: Group | None = None) -> str:
-    figure = experiment.paper_figure
+    figure = published(experiment, group)
     if figure is None:
         return ""
     text = figure[0].text(figure[1])
     return f"({text})" if group is not None and changes(experiment, group) else text
 
 
-def printed_params(experiment: Experiment) -> str:
+def printed_params(experiment: Experiment, group: Group | None = None) -> str:
     paper = experiment.paper
-    if paper is None:
+    if paper is None or published(experiment, group) is None:
         return ""
     return f"{paper.params:,}" + (f" ({code(paper.part)})" if paper.part else "")
+
+
+def published(experiment: Experiment, group: Group | None) -> tuple[Metric, float] | None:
+    """Return the published figure of an experiment; None beside a group on other data, of which it says nothing."""
+    other = group is not None and group.computed.get("data.name") != experiment.data
+    return None if other else experiment.paper_figure
+
+
+def reasons(section: Section) -> list[str]:
+    """Return a line for each figure that is behind the published one: by how much, and what was otherwise."""
+    lines = []
+    for experiment, group in section.rows:
+        figure = published(experiment, group)
+        if group is None or figure is None or not figure[0].better(figure[1], group.test.mean):
+            continue
+        metric, value = figure
+        gap = abs(group.test.mean - value)
+        unit = "points" if metric.percent else metric.name
+        said = f"{metric.text(gap)} {unit} behind the published figure"
+        if group.test.std:
+            said += f", {gap / group.test.std:.1f} standard deviations of our seeds"
+        changed = changes(experiment, group)
+        otherwise = [length(experiment, group)] if any(key in changed for key in LENGTH) else []
+        otherwise += [code(f"{key}={text}") for key, text in changed.items() if key not in LENGTH]
+        if otherwise:
+            said += f"; trained {', '.join(otherwise)}"
+        if experiment.paper is not None and experiment.paper.left_open:
+            said += f"; left open there: {experiment.paper.left_open}"
+        lines.append(f"- {name_cell(experiment, None, section)}: {said}.")
+    return ["Why these are behind:", "", *lines, ""] if lines else []
+
+
+def length(experiment: Experiment, group: Group) -> str:
+    """Return how long a group was trained of what its experiment asks for: "4 of 100 epochs"."""
+    (ours, unit), (theirs, other) = how_long(group.computed), how_long(experiment.computed)
+    return f"{ours:,} of {theirs:,} {unit}" if unit == other else f"{ours:,} {unit} instead of {theirs:,} {other}"
+
+
+def how_long(computed: dict[str, Any]) -> tuple[int, str]:
+    steps = computed.get("trainer.max_steps")
+    return (computed["trainer.epochs"], "epochs") if steps is None else (steps, "steps")
 
 
 def changes(experiment: Experiment, group: Group) -> dict[str, str]:

@@ -57,7 +57,7 @@ def columns(comparison: Comparison) -> list[Column]:
         Column("compr.", lambda g: f"{g.target / g.trainable:.2f}", goes=2),
         Column(f"val {metric.heading}", lambda g: figure_text(metric, g.val), goes=3),
         Column(f"test {metric.heading}", lambda g: figure_text(metric, g.test)),
-        Column("paper", lambda g: metric.text(g.paper) if g.paper is not None else "", goes=1),
+        Column("paper", paper_text, goes=1),
         Column("paper's parameters", paper_params_text, goes=7),
         Column("s/epoch", lambda g: short_number(g.mean("time/epoch_s")), goes=5),
         Column("symbols/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=6),
@@ -70,6 +70,14 @@ def figure_text(metric: Metric, figure: Figure) -> str:
     if figure.std is None:
         return f"{metric.text(figure.mean)} ({figure.n})"
     return f"{metric.text(figure.mean)} ± {metric.text(figure.std)} ({figure.n})"
+
+
+def paper_text(group: Group) -> str:
+    """Return the paper's figure, in parentheses if it is that of another training."""
+    if group.paper is None:
+        return ""
+    text = group.metric.text(group.paper)
+    return f"({text})" if group.changed else text
 
 
 def paper_params_text(group: Group) -> str:
@@ -246,6 +254,7 @@ def record(comparison: Comparison, group: Group) -> dict[str, Any]:
         "paper/value": group.paper,
         "paper/params": group.paper_params,
         "paper/part": group.paper_part,
+        "paper/changed": " ".join(group.changed) if group.paper is not None else None,
         "time/train_s": group.mean("time/train_s"),
         "time/epoch_s": group.mean("time/epoch_s"),
         "throughput/examples_per_s": group.mean("throughput/examples_per_s"),

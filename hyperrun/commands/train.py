@@ -117,6 +117,8 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
             setattr(config.data, key, os.path.abspath(Path(place).expanduser()))
     if config.params is not None:
         choose_width(config, typed)
+    if config.paper is not None and config.paper.data not in (None, config.data.name):
+        config.paper = None  # experiment=ha2016/mnist_cnn data=fashion_mnist
     return config
 
 

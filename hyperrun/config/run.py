@@ -50,6 +50,10 @@ class PaperConfig:
     """The printed figure."""
     source: str
     """Where it is printed."""
+    data: str | None = None
+    """Name of the data set that it was measured on: beside a run on another one it says nothing."""
+    left_open: str | None = None
+    """What the publication does not say, or what does not work as it says it, and was chosen here."""
 
 
 @dataclass

@@ -15,6 +15,9 @@ from hyperrun.errors import UserError
 
 BUDGETS = ("small", "paper")
 
+LENGTH = {"trainer.epochs", "trainer.max_steps"}
+"""Of these one is typed: steps, where both are given, are what counts."""
+
 
 def study(about: str | None, data: str, small: Sequence[str], paper: Sequence[str]) -> int:
     """Train every line of the budget that is asked for, then print `hyperrun compare`; return the exit status.
@@ -47,14 +50,19 @@ def study(about: str | None, data: str, small: Sequence[str], paper: Sequence[st
         if ended not in (0, 1):  # 1: some jobs failed, which is no reason to leave out the others
             return ended
         status = max(status, ended)
-    folders = [f"{typed(line, 'outputs') or 'outputs'}/{typed(line, 'data') or data}" for line in lines]
+    folders = [
+        f"{typed(line, 'outputs') or 'outputs'}/{name}"
+        for line in lines
+        for name in (typed(line, "data") or data).split(",")
+    ]
     made = [folder for folder in dict.fromkeys(folders) if Path(folder).expanduser().is_dir()]
     return status if args.dry_run or not made else max(status, hyperrun("compare", *made))
 
 
 def replaced(line: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return a line with overrides in the place of those of its words that are about the same keys."""
+    """Return a line with overrides in the place of those of its words that are about the same keys (one for length)."""
     keys = {word.partition("=")[0] for word in overrides}
+    keys |= LENGTH if keys & LENGTH else set()
     return [*(word for word in line if word.partition("=")[0] not in keys), *overrides]
 
 

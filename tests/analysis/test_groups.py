@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import shutil
 import statistics
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from hyperrun.analysis import Comparison, Group, compare, read_runs
 from hyperrun.analysis.groups import Figure, mark_front
+from hyperrun.analysis.table import paper_text
 from tests.made_up_runs import made_up_run
 
 
@@ -143,6 +145,15 @@ def test_the_papers_figures_stand_in_our_unit(comparisons: list[Comparison]) -> 
     assert hyper.paper == pytest.approx(0.9924), "the paper prints an error of 0.76%"
     assert hyper.paper_params == 4244 and hyper.paper_part == "conv2.weight"
     assert cnn.paper is None and cnn.paper_params is None and cnn.paper_part is None
+
+
+def test_words_beside_the_experiment_make_it_another_training(tmp_path: Path) -> None:
+    line = ["experiment=ha2016/mnist_cnn", "seed=0", "outputs=x", "tracking.wandb.mode=offline", "data.root=/data"]
+    for words in (line, [*line, "trainer.epochs=1"]):
+        made_up_run(tmp_path, *words, name=str(len(words)), command=shlex.join(["hyperrun", "train", *words]))
+    groups = {group.runs[0].path.name: group for group in compared(tmp_path).groups}
+    assert groups["5"].changed == [] and paper_text(groups["5"]) == "99.28"
+    assert groups["6"].changed == ["trainer.epochs=1"] and paper_text(groups["6"]) == "(99.28)"
 
 
 def test_a_figure_of_the_paper_that_is_another_metric_is_not_shown(tmp_path: Path) -> None:

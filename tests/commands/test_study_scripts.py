@@ -68,6 +68,14 @@ def test_what_is_typed_takes_the_place_of_the_studys_own(tmp_path: Path) -> None
     assert "2 jobs: 2 missing" in done.stdout and "runs/mnist/cnn-s7-" in done.stdout
 
 
+@pytest.mark.parametrize("typed", ["trainer.epochs=2", "trainer.max_steps=2"])
+def test_a_length_that_is_typed_is_the_only_one(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.syspath_prepend(REPO / "scripts" / "studies")
+    replaced = importlib.import_module("_study").replaced
+    assert replaced(["model=cnn", "trainer.max_steps=9", "trainer.epochs=9"], [typed]) == ["model=cnn", typed]
+    assert replaced(["trainer.max_steps=9"], ["seed=1"]) == ["trainer.max_steps=9", "seed=1"]
+
+
 @pytest.mark.slow
 def test_a_study_trains_what_can_be_trained_ends_in_a_table_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY_STUDY)

@@ -449,3 +449,11 @@ def test_long_runs_print_a_line_every_ten_seconds(start: Start) -> None:
     running.send(15)
     assert running.wait() == 143
     assert running.out.count("step ") < 8
+
+
+@pytest.mark.parametrize(("measured_on", "expected"), [("mnist", False), ("digits", True)])
+def test_the_papers_figure_stands_beside_runs_on_its_data_only(start: Start, measured_on: str, expected: bool) -> None:
+    running = start("train", "experiment=ha2016/mnist_cnn", "data=digits", f"paper.data={measured_on}", *FAST, *QUIET)
+    assert running.wait() == 0, running.err
+    assert ("paper/value" in summary(running.folder)) == expected
+    assert ("the paper" in running.out) == expected
