@@ -34,6 +34,10 @@ class LoadedRun:
     vocabulary: Vocabulary | None
     """Of a run on text."""
     folder: RunFolder
+    checkpoint: str
+    """"best" or "last"."""
+    step: int | None
+    """Optimizer steps that made its weights; None where the checkpoint does not say."""
 
 
 def load_run(run: str | Path, which: str = "best", device: torch.device | str = "cpu") -> LoadedRun:
@@ -57,7 +61,8 @@ def load_run(run: str | Path, which: str = "best", device: torch.device | str = 
             raise UserError(f"{path} is not of a run on text") from None
     model = build_model(config, inputs_of(config.data) if vocabulary is None else len(vocabulary)).to(device)
     load_parameters(model, state, path)
-    return LoadedRun(model.eval(), config, folder.read_summary() or {}, vocabulary, folder)
+    step = state.get("step", state.get("loop", {}).get("step"))
+    return LoadedRun(model.eval(), config, folder.read_summary() or {}, vocabulary, folder, which, step)
 
 
 def build_model(config: Config, inputs: Inputs) -> nn.Module:

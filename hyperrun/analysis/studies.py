@@ -85,7 +85,8 @@ def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> F
             "hypernet": run.config.hypernet.kind,
             "data": run.config.data.name,
             "seed": run.config.seed,
-            "checkpoint_step": run.summary.get("best/step"),
+            "checkpoint": run.checkpoint,
+            "checkpoint_step": run.step,
         }
         for label, run in by_label.items()
     }
@@ -128,9 +129,9 @@ def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:
         if short.count(label) > 1 or len(label) > LONGEST_LABEL:
             label = printable(path.name)
         label = label if label not in found else printable(path)
-        found[label] = folders[path]
+        found[label], step = folders[path], folders[path].step
         if run.status != "finished":
-            notes.append(f"{label}: not a finished run, {run.status}: {run.reason}")
+            notes.append(f"{label}: not a finished run, {run.status}: {run.reason}; its checkpoint is of step {step}")
     return found, notes
 
 

@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
     folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
     findings = analyze(runs, args.split, args.symbols)
     make_folder(folder)
-    report = {**findings.numbers, "notes": findings.notes}
+    report = {**findings.numbers, "notes": findings.notes, "files": files(findings)}
+    remove_former(folder)
     written = write_findings(findings, report, folder)
     lines, trouble = [], None
     if args.wandb:
@@ -52,8 +53,8 @@ def main(argv: list[str]) -> int:
         print(json.dumps(report, indent=2))
     else:
         say(findings, written, lines)
-    for warning in filter(None, [trouble]):
-        print(f"hyperrun: warning: {warning}", file=sys.stderr)
+    if trouble is not None:
+        print(f"hyperrun: warning: {trouble}", file=sys.stderr)
     return 0
 
 
@@ -62,6 +63,23 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror} (--out DIR names another place)") from None
+
+
+def files(findings: Findings) -> list[str]:
+    """Return the names of the pictures and pages."""
+    return [*(f"{name}.png" for name in findings.pictures), *(f"{name}.html" for name in findings.pages)]
+
+
+def remove_former(folder: Path) -> None:
+    """Remove the pictures and pages of an earlier call, perhaps of other runs, as its analysis.json lists them."""
+    try:
+        former = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in former if isinstance(former, list) else []:
+        path = folder / str(name)
+        if path.parent == folder and path.suffix in (".png", ".html"):  # nothing else was written
+            path.unlink(missing_ok=True)
 
 
 def write_findings(findings: Findings, report: dict[str, Any], folder: Path) -> list[Path]:

@@ -193,7 +193,7 @@ def _missing(source: Source, root: Path, partial: list[FormState], command: str)
         how = source.advice(command)
         return f"{source.name} is incomplete in {root}: {', '.join(lacking)} missing; {how}"
     places = " or ".join(dict.fromkeys(form.folder for form in source.forms))
-    return f"{source.name} is not in {root} (looked for {places}): {source.advice(command)}, or set data.root=DIR"
+    return f"{source.name} is not in {root} (looked for {places}): {source.advice(command)}, or set HYPERRUN_DATA=DIR"
 
 
 def _refused(source: Source, root: Path, complete: list[FormState], command: str) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import sys
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +189,12 @@ def find_run(name: str) -> RunFolder:
     if (path / CONFIG).is_file():
         return RunFolder(path)
     if not path.exists():
-        raise UserError(f"there is no folder {path}{_known(path.parent)}")
+        raise UserError(f"there is no folder {path}{_known(path.parent, path.name)}")
     raise UserError(f"{path} is no run folder (it has no {CONFIG}){_known(path)}")
 
 
-def _known(folder: Path) -> str:
-    runs = sorted(str(p.parent) for p in folder.glob("**/config.yaml"))[:3] if folder.is_dir() else []
-    return f"; runs near it: {', '.join(runs)}" if runs else ""
+def _known(folder: Path, name: str = "") -> str:
+    """Return words about three runs below a folder: those whose names are most like this one, else the first."""
+    runs = sorted(p.parent for p in folder.glob("**/config.yaml")) if folder.is_dir() else []
+    runs.sort(key=lambda run: -SequenceMatcher(None, run.name, name).ratio() if name else 0)
+    return f"; runs near it: {', '.join(map(str, runs[:3]))}" if runs else ""

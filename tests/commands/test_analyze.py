@@ -16,7 +16,7 @@ from hyperrun import load_run
 from hyperrun.analysis.studies import analyze, labelled
 from hyperrun.analysis.wandb_pictures import scalars
 from tests.commands.test_text_runs import CHORUS, LINE, PLAIN
-from tests.running import FAST, REPO, TINY, Running, leftovers, rows
+from tests.running import FAST, REPO, TINY, Running, leftovers, rows, summary
 from tests.tracking.test_wandb import inspect, records
 
 Here = Callable[..., Any]
@@ -136,6 +136,7 @@ def test_runs_of_one_model_are_told_apart_by_settings_else_by_folders(runs: dict
     found, notes = labelled([cnn, load_run(tmp_path / "other")])
     assert list(found) == [runs["CNN"].name, "other"], "nothing else tells them apart"
     assert len(notes) == 1 and notes[0].startswith("other: not a finished run, interrupted")
+    assert notes[0].endswith(f"its checkpoint is of step {cnn.step}")
     config = (runs["CNN"] / "config.yaml").read_text()
     (tmp_path / "other" / "config.yaml").unlink()
     changed = config.replace("\nseed: 0", "\nseed: 1").replace("label_smoothing: 0.0", "label_smoothing: 0.1")
@@ -144,6 +145,24 @@ def test_runs_of_one_model_are_told_apart_by_settings_else_by_folders(runs: dict
         "cnn seed=0 label_smoothing=0",
         "cnn seed=1 label_smoothing=0.1",
     ]
+
+
+def test_what_an_earlier_call_drew_of_other_runs_is_gone(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
+    here("analyze", runs["LSTM"], "--symbols", "50", "--out", "seen")
+    (tmp_path / "seen" / "notes.png").write_text("mine")
+    assert (tmp_path / "seen" / "gates.png").exists()
+    here("analyze", runs["CNN"], "--out", "seen")
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {"kernels.png", "analysis.json", "notes.png"}
+
+
+def test_which_checkpoint_was_seen_is_said(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
+    steps = {}
+    for which in ("best", "last"):
+        here("analyze", runs["CNN"], "--checkpoint", which, "--out", which)
+        (seen,) = numbers(tmp_path / which)["runs"].values()
+        assert seen["checkpoint"] == which
+        steps[which] = seen["checkpoint_step"]
+    assert steps == {"best": summary(runs["CNN"])["best/step"], "last": summary(runs["CNN"])["steps"]}
 
 
 def test_as_a_library(runs: dict[str, Path]) -> None:

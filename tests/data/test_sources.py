@@ -67,7 +67,7 @@ def test_missing_files_say_where_and_what_to_type(tmp_path):
         find(SOURCE, tmp_path, verify=True)
     assert str(caught.value) == (
         f"set is not in {tmp_path} (looked for py or bin.tgz or bin): "
-        "fetch it with `hyperrun data set --download`, or set data.root=DIR"
+        "fetch it with `hyperrun data set --download`, or set HYPERRUN_DATA=DIR"
     )
     put(tmp_path, bin__a="?")
     with pytest.raises(UserError, match="set is incomplete in .*: bin/b missing"):
@@ -119,7 +119,9 @@ def test_data_root_prefers_the_config_then_the_environment_then_the_cache(monkey
 def test_a_set_that_is_fetched_by_hand_says_how(tmp_path):
     sha256 = hashlib.sha256(b"a").hexdigest()
     source = Source("book", (Form("text", "book", {"book": sha256}),), (), "put book there")
-    with pytest.raises(UserError, match=r"book is not in .* \(looked for book\): put book there, or set data.root=DIR"):
+    with pytest.raises(
+        UserError, match=r"book is not in .* \(looked for book\): put book there, or set HYPERRUN_DATA=DIR"
+    ):
         find(source, tmp_path, verify=True)
     put(tmp_path, book="b")
     assert check(source.forms[0], tmp_path).status == DIFFERS

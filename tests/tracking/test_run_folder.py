@@ -317,6 +317,15 @@ def test_a_run_that_is_not_there_names_those_near_it(tmp_path):
         find_run(str(tmp_path))
 
 
+def test_a_mistyped_run_names_those_like_it_first(tmp_path):
+    for name in ("cnn-s0-00000000", "cnn-s0-11111111", "cnn-s0-22222222", "cnn-s0-33333333", "lstm-s0-58ecb326"):
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        folder.write_config(composed())
+    with pytest.raises(UserError, match=r"runs near it: \S*/lstm-s0-58ecb326, "):
+        find_run(str(tmp_path / "lstm-s0-58ecb32"))
+
+
 def test_the_summary_is_plain_json(tmp_path):
     RunFolder(tmp_path).write_summary({"a": None, "b": 0.1})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"a": None, "b": 0.1}
