@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import subprocess
@@ -10,8 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hyperrun.analysis.runs import computed_keys
 from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.plan import Job, jobs_to
+from hyperrun.commands.train import configured, through_hydra
+from hyperrun.config import Config, to_dict
 from hyperrun.errors import UserError
+from hyperrun.tracking.run_folder import RunFolder
 
 BUDGETS = ("small", "paper")
 
@@ -19,13 +25,16 @@ LENGTH = {"trainer.epochs", "trainer.max_steps"}
 """Of these one is typed: steps, where both are given, are what counts."""
 
 
-def study(about: str | None, data: str, small: Sequence[str], paper: Sequence[str]) -> int:
+def study(
+    about: str | None, data: str, small: Sequence[str], paper: Sequence[str], analyze: Sequence[str] | None = None
+) -> int:
     """Train every line of the budget that is asked for, then print `hyperrun compare`; return the exit status.
 
     Finished runs are skipped and interrupted ones resumed, as in every sweep: the same line again goes on.
 
     about: what --help says. data: the data set that the lines are on, unless they say data=NAME. small, paper: what
-    stands behind `hyperrun train -m` in each line.
+    stands behind `hyperrun train -m` in each line. analyze: options of `hyperrun analyze`, which then looks into one
+    run of each model, side by side; its pictures are in OUTPUTS/DATA/analysis.
     """
     parser = Arguments(Path(sys.argv[0]).name, about or "")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -56,7 +65,24 @@ def study(about: str | None, data: str, small: Sequence[str], paper: Sequence[st
         for name in (typed(line, "data") or data).split(",")
     ]
     made = [folder for folder in dict.fromkeys(folders) if Path(folder).expanduser().is_dir()]
-    return status if args.dry_run or not made else max(status, hyperrun("compare", *made))
+    if args.dry_run or not made:
+        return status
+    status = max(status, hyperrun("compare", *made))
+    if analyze is not None and (runs := one_of_each(lines)):
+        status = max(status, hyperrun("analyze", *map(str, runs), *analyze, "--out", f"{made[0]}/analysis"))
+    return status
+
+
+def one_of_each(lines: Sequence[Sequence[str]]) -> list[Path]:
+    """Return the folders of finished runs, of those that differ in the seed only the first."""
+    jobs: list[Job] = []
+    for line in lines:
+        through_hydra(["-m", *line], jobs_to(jobs.extend, configured))
+    found: dict[str, Path] = {}
+    for _, config in jobs:
+        if isinstance(config, Config) and (folder := RunFolder.of(config)).state() == "done":
+            found.setdefault(json.dumps(computed_keys(to_dict(config)), sort_keys=True), folder.path)
+    return list(found.values())
 
 
 def replaced(line: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shlex
 import subprocess
@@ -53,7 +54,7 @@ TINY_STUDY = """
 from _study import study
 
 LINES = ["model=cnn seed=0,1 optim.lr=1e-3,1e38", "model=hypercnn"]
-raise SystemExit(study("Tiny.", "digits", small=LINES, paper=[]))
+raise SystemExit(study("Tiny.", "digits", small=LINES, paper=[], analyze=["--checkpoint", "last"]))
 """
 
 
@@ -84,6 +85,11 @@ def test_a_study_trains_what_can_be_trained_ends_in_a_table_and_goes_on(tmp_path
     assert done.returncode == 1 and "2 of 4 jobs failed" in done.stderr
     finished = [path for path in tmp_path.glob("runs/digits/*/summary.json") if '"finished"' in path.read_text()]
     assert len(finished) == 3
+    seen = json.loads((tmp_path / "runs" / "digits" / "analysis" / "analysis.json").read_text())["runs"]
+    assert [(run["model"], run["seed"], run["checkpoint"]) for run in seen.values()] == [
+        ("cnn", 0, "last"),
+        ("hypercnn", 0, "last"),
+    ]
     table = done.stdout.rpartition("$ hyperrun compare runs/digits\n")[2]
     assert "digits: test accuracy" in table and "hypercnn" in table and "not finished" in table
     times = [path.stat().st_mtime_ns for path in finished]
