@@ -97,7 +97,7 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return heat maps of title -> embeddings, side by side: 1 is the same direction, 0 none in common."""
     most = max(len(found.layers) for found in embeddings.values())
     side = min(9.0, max(3.6, 1.8 + 0.17 * most))
-    figure, places = panels(1, len(embeddings), side + 1.6, side)
+    figure, places = panels(1, len(embeddings), side + 1.6, side, square=True)
     drawn = None
     for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
         similarity, names = found.similarity(), short_names(list(found.layers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from hyperrun.data import as_images, load_tasks
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel
 from hyperrun.trained import LoadedRun
+from tests.pictures import texts_outside
 from tests.running import FAST, Running
 
 SMALL = ("target.hidden=[8]", "hypernet.hidden=[8]", "hypernet.z_dim=4", "hypernet.chunk_size=32", *FAST)
@@ -247,6 +249,31 @@ def test_few_tensors_are_bars_and_many_a_line() -> None:
     many = draw_spread({"many": made_up(3, 20), "few": made_up(3)})
     assert [len(line.get_xdata()) for line in many.axes[0].lines] == [20, 21, 2]  # type: ignore[arg-type]
     assert picture(many, "png").startswith(b"\x89PNG")
+
+
+def test_bars_of_all_runs_have_one_scale_and_nothing_is_cut_off() -> None:
+    label = "hypermlp beta=0.01 order=continual kind=constant, continual"
+    high, low = made_up(5), made_up(5)
+    high.spread["layers.1.weight"] = Spread(900.0, 0.5)
+    low.spread["layers.1.bias"] = Spread(math.nan, math.nan)
+    figure = draw_spread({label: high, "two": low})
+    for panel in figure.axes:
+        assert panel.get_xlim() == pytest.approx((0, 1.12 * 1800)), "the longest bar of any run fits"
+    assert "not finite" in [text.get_text().strip() for text in figure.axes[1].texts]
+    assert texts_outside(figure) == []
+    right = figure.axes[0].bbox.x1
+    assert all(text.get_window_extent().x1 <= right + 1 for panel in figure.axes for text in panel.texts)
+    assert [panel.get_ylim() for panel in draw_spread({"many": made_up(3, 20), "few": low}).axes] == [(0, 1.06 * 19.3)] * 2
+
+
+def test_many_tasks_leave_room_for_the_whole_title() -> None:
+    for tasks in (2, 5, 12, 30, 45):
+        found = {"hypermlp beta=0.01 order=continual kind=constant, continual": made_up(tasks), "two": made_up(tasks)}
+        figure = draw_task_similarity(found)
+        assert texts_outside(figure) == []
+        first, second = (panel._left_title for panel in figure.axes[:2])  # type: ignore[attr-defined]
+        assert not first.get_window_extent().overlaps(second.get_window_extent()), "side by side"
+        assert texts_outside(draw_interpolation(found, "val")) == []
 
 
 def test_long_names_are_cut() -> None:
