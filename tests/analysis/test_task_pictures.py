@@ -263,7 +263,8 @@ def test_bars_of_all_runs_have_one_scale_and_nothing_is_cut_off() -> None:
     assert texts_outside(figure) == []
     right = figure.axes[0].bbox.x1
     assert all(text.get_window_extent().x1 <= right + 1 for panel in figure.axes for text in panel.texts)
-    assert [panel.get_ylim() for panel in draw_spread({"many": made_up(3, 20), "few": low}).axes] == [(0, 1.06 * 19.3)] * 2
+    lines = draw_spread({"many": made_up(3, 20), "few": low})
+    assert [panel.get_ylim() for panel in lines.axes] == [(0, 1.06 * 19.3)] * 2
 
 
 def test_many_tasks_leave_room_for_the_whole_title() -> None:
