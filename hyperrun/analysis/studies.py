@@ -163,7 +163,9 @@ def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
         findings.notes.append(f"{label}: its metrics.jsonl has no norms of generated tensors (an older run)")
         del curves[label]
     if curves:
-        findings.pictures["generated_tensors"] = draw_generated(curves)
+        steps = {label: runs[label].summary.get("best/step") for label in curves}
+        selected = {label: step for label, step in steps.items() if step is not None}
+        findings.pictures["generated_tensors"] = draw_generated(curves, selected)
         for label, curve in curves.items():
             found[label]["over_training"] = curve
 

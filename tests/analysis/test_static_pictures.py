@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from hyperrun import hypernetize
 from hyperrun.analysis.embedding_pictures import (
@@ -23,6 +26,7 @@ from hyperrun.analysis.plot import picture
 from hyperrun.hypernets import HyperModel, count_parameters
 from hyperrun.targets.cnn import CNN
 from tests.hypernets.test_dynamic import model_of
+from tests.pictures import texts_outside
 
 
 def resnet(*overrides: str) -> HyperModel:
@@ -158,6 +162,67 @@ def test_curves_are_read_from_the_rows_of_training(tmp_path: Path) -> None:
     assert [panel.get_yscale() for panel in figure.axes] == ["log", "linear"], "30 times as large, half as large"
     assert [panel.get_ylabel() for panel in figure.axes] == ["Euclidean norm", "standard deviation"]
     assert generated_curves(tmp_path / "none.jsonl") == {}
+
+
+def curve(steps: list[int], norms: list[float]) -> dict[str, list[float]]:
+    return {"step": [*map(float, steps)], "norm": norms, "std": [norm / 10 for norm in norms]}
+
+
+def line_of(panel: Axes, label: str) -> Any:
+    (found,) = [line for line in panel.lines if str(line.get_label()).startswith(label)]
+    return found
+
+
+def test_values_that_are_not_finite_are_read_and_marked(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    rows = ['"norm": 1.0', '"norm": null', '"norm": Infinity', '"norm": NaN', '"norm": 2.0']
+    path.write_text(
+        "".join(
+            f'{{"step": {n}, {row.replace("norm", "generated/a/norm")}, "generated/a/std": 0.5}}\n'
+            for n, row in enumerate(rows)
+        )
+    )
+    curves = generated_curves(path)
+    assert [math.isnan(value) for value in curves["a"]["norm"]] == [False, True, True, True, False]
+    norm, std = draw_generated({"run": curves}).axes
+    crosses = line_of(norm, "not finite")
+    assert list(crosses.get_xdata()) == [1, 2, 3] and set(crosses.get_ydata()) == {0.98}
+    assert "not finite" in [text.get_text() for text in norm.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert not [line for line in std.lines if line.get_label() == "not finite"]
+    assert norm.get_xlim() == std.get_xlim()
+
+
+def test_where_all_is_broken_from_the_start_there_is_a_picture() -> None:
+    figure = draw_generated({"run": {"a": curve([4, 8], [math.nan, math.nan])}})
+    assert list(line_of(figure.axes[0], "not finite").get_xdata()) == [4, 8]
+    assert picture(figure, "png").startswith(b"\x89PNG")
+
+
+def test_runs_have_one_scale() -> None:
+    figure = draw_generated({"a": {"w": curve([1, 2], [1.0, 2.0])}, "b": {"w": curve([1, 90], [50.0, 60.0])}})
+    norm, std, other_norm, other_std = figure.axes
+    assert norm.get_yscale() == other_norm.get_yscale() == "log", "together they differ by more than a factor of 20"
+    assert norm.get_ylim() == other_norm.get_ylim() and std.get_ylim() == other_std.get_ylim()
+    assert norm.get_ylim()[0] <= 1 and norm.get_ylim()[1] >= 60
+    assert norm.get_xlim() == std.get_xlim() != other_norm.get_xlim() == other_std.get_xlim()
+
+
+def test_one_evaluation_has_whole_steps() -> None:
+    figure = draw_generated({"run": {"w": curve([4], [1.0])}})
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_xlim()
+    assert [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high] == [4]
+
+
+@pytest.mark.parametrize("layers", [2, 12])
+def test_the_selected_checkpoint_is_marked_and_explained(layers: int) -> None:
+    found = {f"layer{n}": curve([10, 20], [1.0, math.nan]) for n in range(layers)}
+    figure = draw_generated({"run": found, "unfinished": found}, {"run": 20})
+    for panel in figure.axes[:2]:
+        assert list(line_of(panel, "selected checkpoint, step 20").get_xdata()) == [20, 20]
+        assert "selected checkpoint, step 20" in [text.get_text() for text in panel.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert not [line for line in figure.axes[2].lines if str(line.get_label()).startswith("selected")]
+    assert texts_outside(figure) == []
 
 
 def test_short_names() -> None:
