@@ -59,10 +59,14 @@ def panels(
 def title(panel: Axes, text: str) -> None:
     """Write above a panel, lines that are wider than it broken into several; names from files are no mathematics,
     whatever dollar signs they have."""
-    columns = panel.get_gridspec().ncols  # type: ignore[union-attr]
-    inches = panel.figure.get_figwidth() / columns - 0.5  # type: ignore[union-attr]
-    lines = [textwrap.fill(line, int(LETTERS_PER_INCH * inches), break_on_hyphens=False) for line in text.split("\n")]
-    panel.set_title("\n".join(lines), loc="left", parse_math=False, fontsize=TITLE_SIZE)
+    inches = panel.figure.get_figwidth() / panel.get_gridspec().ncols  # type: ignore[union-attr]
+    panel.set_title(wrapped(text, inches), loc="left", parse_math=False, fontsize=TITLE_SIZE)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Return the title of a panel, which takes so much room with all that stands around it, broken into lines."""
+    letters = int(LETTERS_PER_INCH * (inches - 0.5))
+    return "\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in text.split("\n"))
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ findings.numbers["recurrent"]["hyperlstm"]["layers"][0]["hidden"]["saturated"]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,8 +155,13 @@ def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
                 for name, numbers in tensor_statistics(drawable).items()
             }
         }
+        broken = [name for name, w in drawable.items() if not w.isfinite().all()]
+        if broken:
+            findings.notes.append(f"{label}: weights that are not finite in {some_of(broken)}")
     findings.numbers["static"] = found
-    findings.pictures["kernels"] = draw_kernels(kernels_side_by_side(weights, generated))
+    blocks = kernels_side_by_side(weights, generated)
+    if blocks:
+        findings.pictures["kernels"] = draw_kernels(blocks)
     study_embeddings(runs, found, findings)
     curves = {label: generated_curves(run.folder.metrics) for label, run in runs.items() if generated[label]}
     for label in [label for label, found in curves.items() if not found]:
@@ -170,31 +175,41 @@ def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
             found[label]["over_training"] = curve
 
 
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return names for a sentence, of many the first."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def made_by_hypernet(model: nn.Module) -> tuple[str, ...]:
     return model.names if isinstance(model, HyperModel) else ()
 
 
 def kernels_side_by_side(
     weights: Mapping[str, Mapping[str, Tensor]], generated: Mapping[str, tuple[str, ...]]
-) -> list[list[Kernel | None]]:
-    """Return which kernels are drawn: a row for each layer, a column for each run.
+) -> list[list[list[Kernel]]]:
+    """Return which kernels are drawn: for each group of runs whose tensors have the same names and shapes its layers,
+    for each layer the kernels of these runs.
 
-    The layers are those that are generated in any of the runs, and for a single run the first of all, too, which is
-    learned directly as a rule; where nothing is generated, all kernels.
+    The layers are those that are generated in any of the group's runs, and for a single run the first of all, too,
+    which is learned directly as a rule; where nothing is generated, all kernels.
     """
-    everything = {name: w.ndim for tensors in weights.values() for name, w in tensors.items() if w.ndim >= 2}
-    made = [name for name in everything if any(name in names for names in generated.values())]
-    kernels = [name for name, dimensions in everything.items() if dimensions > 2]
-    layers = chosen_layers(made or kernels or list(everything))
-    if len(weights) == 1 and everything:
-        layers = list(dict.fromkeys([next(iter(everything)), *layers]))
-    return [
-        [
-            Kernel(label, name, tensors[name], name in generated[label]) if name in tensors else None
-            for label, tensors in weights.items()
+    groups: dict[Any, list[str]] = {}
+    for label, tensors in weights.items():
+        groups.setdefault(frozenset((name, w.shape) for name, w in tensors.items()), []).append(label)
+    blocks = []
+    for together in groups.values():
+        tensors = {name: w.ndim for name, w in weights[together[0]].items() if w.ndim >= 2}
+        made = [name for name in tensors if any(name in generated[label] for label in together)]
+        kernels = [name for name, dimensions in tensors.items() if dimensions > 2]
+        layers = chosen_layers(made or kernels or list(tensors))
+        if len(together) == 1 and tensors:
+            layers = list(dict.fromkeys([next(iter(tensors)), *layers]))
+        block = [
+            [Kernel(label, name, weights[label][name], name in generated[label]) for label in together]
+            for name in layers
         ]
-        for name in layers
-    ]
+        blocks += [block] if block else []
+    return blocks
 
 
 def study_embeddings(runs: Runs, found: dict[str, Any], findings: Findings) -> None:

@@ -7,9 +7,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
 
 from hyperrun import hypernetize
 from hyperrun.analysis.embedding_pictures import (
@@ -20,10 +22,11 @@ from hyperrun.analysis.embedding_pictures import (
     layer_embeddings,
 )
 from hyperrun.analysis.generated_curves import draw_generated, generated_curves
-from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels, tiled
+from hyperrun.analysis.kernel_pictures import Kernel, arranged, chosen_layers, draw_kernels, tiled
 from hyperrun.analysis.picture_parts import layer_colours, short_names
 from hyperrun.analysis.plot import picture
-from hyperrun.hypernets import HyperModel, count_parameters
+from hyperrun.analysis.studies import kernels_side_by_side, made_by_hypernet
+from hyperrun.hypernets import HyperModel, count_parameters, materialize
 from hyperrun.targets.cnn import CNN
 from tests.hypernets.test_dynamic import model_of
 from tests.pictures import texts_outside
@@ -74,13 +77,84 @@ def test_of_a_deep_network_four_layers_are_drawn() -> None:
     assert chosen_layers(["a", "b"]) == ["a", "b"]
 
 
-def test_generated_stand_beside_learned_and_a_missing_one_leaves_its_place() -> None:
+def shown(figure: Picture) -> list[list[str]]:
+    """Return the lines above each panel."""
+    return [panel.get_title("left").split("\n") for panel in figure.axes if panel.get_title("left")]
+
+
+def test_generated_stand_beside_learned() -> None:
     weight = torch.randn(4, 4, 3, 3)
-    figure = draw_kernels([[Kernel("cnn", "conv2", weight, False), Kernel("$hyper", "conv2", weight * 0, True)]])
-    titles = [panel.get_title("left") for panel in figure.axes if panel.get_title("left")]
-    assert titles == ["cnn\nconv2, learned directly\n4 x 4 x 3 x 3", "$hyper\nconv2, generated\n4 x 4 x 3 x 3"]
+    figure = draw_kernels([[[Kernel("cnn", "conv2", weight, False), Kernel("$hyper", "conv2", weight * 0, True)]]])
+    assert shown(figure) == [
+        ["cnn", "conv2, learned directly", "4 x 4 x 3 x 3"], ["$hyper", "conv2, generated", "4 x 4 x 3 x 3"],
+    ]  # fmt: skip
     assert picture(figure, "png").startswith(b"\x89PNG")
-    draw_kernels([[Kernel("cnn", "conv2", weight, False), None]])
+
+
+def kernel(label: str, name: str = "conv", *shape: int) -> Kernel:
+    return Kernel(label, name, torch.randn(shape or (4, 4, 3, 3)), True)
+
+
+def test_every_group_has_rows_of_its_own_and_few_places_stay_empty() -> None:
+    pairs = [[kernel("a", name), kernel("b", name)] for name in ("1", "2", "3")]
+    alone = [[kernel("c", name)] for name in ("4", "5", "6", "7")]
+    rows = [[one.name for one in row] for row in arranged([pairs, alone])]
+    assert rows == [["1", "1"], ["2", "2"], ["3", "3"], ["4", "5"], ["6", "7"]]
+    assert [len(row) for row in arranged([alone])] == [2, 2]
+    assert [len(row) for row in arranged([alone[:3]])] == [3] and [len(row) for row in arranged([alone[:1]])] == [1]
+    assert [len(row) for row in arranged([alone + alone[:1]])] == [3, 2]
+    four = [[kernel(label, "8") for label in "defg"]]
+    assert [len(row) for row in arranged([pairs, four])] == [4, 2, 4], "two layers of a pair beside each other"
+
+
+def test_runs_with_other_tensors_are_drawn_below_and_none_vanishes() -> None:
+    torch.manual_seed(0)
+    plain, wide, deep = CNN(1, 10, 8), CNN(3, 10, 8), resnet()
+    twin = hypernetize(CNN(1, 10, 8), "static", z_dim=4)
+    models = {"plain": plain, "wide": wide, "deep": deep, "twin": twin}
+    weights = {label: dict(materialize(model).named_parameters()) for label, model in models.items()}
+    made = {label: made_by_hypernet(model) for label, model in models.items()}
+    blocks = kernels_side_by_side(weights, made)
+    assert [{one.label for layer in block for one in layer} for block in blocks] == [
+        {"plain", "twin"}, {"wide"}, {"deep"},
+    ]  # fmt: skip
+    assert [[one.label for one in layer] for layer in blocks[0]] == [["plain", "twin"]], "conv2, which twin generates"
+    assert blocks[1][0][0].weight.shape[1] == 3 and all(len(layer) == 1 for layer in blocks[1])
+    figure = draw_kernels(blocks)
+    assert {lines[0] for lines in shown(figure)} == set(models)
+    assert texts_outside(figure) == []
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3, 3), (40, 2, 3, 3), (32, 9, 3, 3), (16, 1, 7, 7), (300, 5), (2, 200), (9,)])
+@pytest.mark.parametrize("label", ["short", "hyperresnet a_setting=0.001 another_setting=value"])
+def test_nothing_of_a_kernel_is_cut_off_and_its_bar_is_near(shape: tuple[int, ...], label: str) -> None:
+    row = [kernel(label, "groups.0.0.conv1.weight", *shape), kernel(label, "groups.0.0.conv1.weight", 8, 8, 3, 3)]
+    figure = draw_kernels([[row]])
+    assert texts_outside(figure) == []
+    panel, second = figure.axes
+    bar = panel.child_axes[0].get_window_extent()
+    box, inch = panel.get_window_extent(), figure.dpi
+    assert 0 < bar.x0 - box.x1 < 0.2 * inch and bar.x1 < second.get_window_extent().x0
+    titles = [one._left_title.get_window_extent() for one in (panel, second)]  # type: ignore[attr-defined]
+    assert not titles[0].overlaps(titles[1])
+
+
+def test_weights_that_are_not_finite_are_black_and_said() -> None:
+    some = torch.ones(2, 2, 3, 3)
+    some[0, 1, 2, 2], some[1, 0, 0, 0] = math.nan, math.inf
+    kernels = [Kernel("a", "w", weight, True) for weight in (some, torch.full((4, 4), math.nan), some.new_ones(2, 2))]
+    figure = draw_kernels([[kernels]])
+    part, whole, sound = (panel for panel in figure.axes)
+    assert [lines[3:] for lines in shown(figure)] == [
+        ["not finite: 2 of 36 weights (black)"],
+        ["not finite (black)"],
+        [],
+    ]
+    black = part.images[1].get_array()
+    assert black is not None and [*zip(*np.nonzero(np.nan_to_num(black)), strict=True)] == [(2, 6), (4, 0)]
+    assert part.images[0].get_clim() == (-1, 1) and part.child_axes and not whole.child_axes
+    assert len(sound.images) == 1
+    assert picture(figure, "png").startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------- embeddings
