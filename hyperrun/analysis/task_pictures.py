@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import PercentFormatter
 
-from hyperrun.analysis.embedding_pictures import explain_heat, heat_map
+from hyperrun.analysis.embedding_pictures import explain_heat, heat_map, said_of_broken
 from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, short_names, styled, title
 from hyperrun.analysis.task_weights import TaskWeights, positions
 
@@ -67,7 +67,7 @@ def draw_task_similarity(found: Found) -> Picture:
             if count > MOST_WITH_FIGURES or max(map(len, names)) > 5:
                 panel.tick_params(axis="x", labelrotation=90)
             panel.set_xlabel("task")
-            title(panel, text)
+            title(panel, text + said_of_broken(similarity))
         unrelated = f"tasks that differ in unrelated ways: {-1 / (count - 1):.2f}" if count > 2 else "of two always -1"
         row[1].set_xlabel(f"task ({unrelated})")
         row[0].set_ylabel("task")
