@@ -95,4 +95,5 @@ def draw_histogram(panel: Axes, found: Histogram, label: str) -> None:
             edgecolor="white" if hatch else colour, linewidth=0, label=name or None,
         )  # fmt: skip
     panel.set_xlim(found.low, found.high)
-    panel.set_ylim(bottom=0)
+    if found.broken == found.total:
+        panel.set_ylim(0, 1)  # else an empty panel has zero in its middle

@@ -158,6 +158,15 @@ def test_the_gates_hatching_is_explained() -> None:
     assert texts_outside(figure) == []
 
 
+def test_a_cell_that_is_more_saturated_than_what_is_let_through_fits_in() -> None:
+    values = histograms(0.0, 30)
+    values["cell"] = Histogram(-1, 1)
+    values["cell"].add(torch.full((9,), 0.99))
+    (panel,) = draw_hidden({"lnlstm": values}).axes
+    highest = max(values["cell"].density()[1])
+    assert panel.get_ylim()[0] == 0 and panel.get_ylim()[1] > 1.1 * highest
+
+
 def test_pictures_of_states_that_are_not_finite_say_so() -> None:
     broken = {"half": histograms(math.nan, 2), "all": {n: Histogram(0, 1) for n in ("hidden", *GATES)}}
     for histogram in broken["all"].values():

@@ -203,6 +203,20 @@ def test_chunked_has_one_embedding_for_each_layer_and_others_none() -> None:
     assert layer_embeddings(model_of("model=hyperlstm", "target.hidden_size=4")) == []
 
 
+def test_embeddings_that_are_not_finite_are_grey_and_left_out() -> None:
+    torch.manual_seed(0)
+    layers = {"a": torch.randn(2, 4), "b": torch.randn(2, 4), "c": torch.full((1, 4), math.nan)}
+    layers["b"][1, 2] = math.inf
+    found = Embeddings("3x3", layers)
+    assert found.broken() == ["b", "c"] and [len(z) for z in found.finite().layers.values()] == [2, 1, 0]
+    points, shares = found.finite().projected()
+    assert [len(place) for place in points.values()] == [2, 1, 0] and sum(shares) == pytest.approx(1.0)
+    heat, spread = draw_similarity({"run": found}), draw_projection({"run": found})
+    assert heat.axes[0].get_title("left").endswith("grey: not finite") and len(heat.axes[0].texts) == 1
+    assert spread.axes[0].get_title("left").endswith("not finite and left out: 2")
+    assert all(picture(figure, "png").startswith(b"\x89PNG") for figure in (heat, spread))
+
+
 def test_names_of_36_layers_do_not_overlap() -> None:
     model = resnet("target.depth=40")
     (found,) = layer_embeddings(model)

@@ -34,6 +34,7 @@ from hyperrun.cli import main
 from hyperrun.data import as_images, load_tasks
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel
+from hyperrun.tracking.metrics import plain
 from hyperrun.trained import LoadedRun
 from tests.pictures import texts_outside
 from tests.running import FAST, Running
@@ -179,6 +180,19 @@ def test_the_command_leaves_three_pictures_and_a_table(
     assert len(written["conditional"]) == 3 and [key for key in written if key in ("static", "recurrent")] == []
     assert main(["analyze", folders[2], "--out", str(tmp_path / "one")]) == 0
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["analysis.json"]
+
+
+def test_weights_that_are_not_finite_are_said(runs: dict[str, LoadedRun]) -> None:
+    run = load_run(runs["joint"].folder.path)
+    z = run.model.hypernet.embedding.weight  # type: ignore[union-attr]
+    with torch.no_grad():
+        z[1] = math.nan  # type: ignore[index]
+    findings = analyze([run])
+    assert any(note.startswith("hypermlp: weights that are not finite in layers.0.weight") for note in findings.notes)
+    heat = findings.pictures["task_similarity"].axes[0]
+    assert heat.get_title("left").endswith("grey: not finite") and len(heat.texts) == 16
+    assert all(picture(figure, "png").startswith(b"\x89PNG") for figure in findings.pictures.values())
+    json.dumps(plain(findings.numbers), allow_nan=False)
 
 
 def test_conditions_that_are_no_tasks_are_refused_before_anything_is_drawn(runs: dict[str, LoadedRun]) -> None:
