@@ -1,18 +1,21 @@
 """A text, under each character how much the four recurrent matrices changed at that step (figure 4 of Ha et al.).
 
 The change of W_h of gate y at step t is ||d_h^y(t) - d_h^y(t-1)||_2, of the scaling vectors: see
-recurrent_states.read_text. A row's colour is full at the row's own 99th percentile over the text that was read, because
-the changes of different gates differ in size by a factor of ten; the legend has that value.
+recurrent_states.read_text. A row's colour is full at the row's own 99th percentile, because the changes of different
+gates differ in size by a factor of ten; the legend has that value. It, the mean and the maximum are those of all
+symbols that were read but the first ones, which are left out everywhere.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Picture
@@ -56,17 +59,43 @@ class Strip:
     """As they are printed, one for each step: the symbol that was read at that step."""
     changes: dict[str, Tensor]
     """Gate (i, g, f, o; h of an RNN) -> ||d_h(t) - d_h(t-1)||_2 at each symbol."""
-    full: dict[str, float]
-    """Gate -> the change at which its colour is full."""
+    numbers: dict[str, dict[str, float]]
+    """Gate -> mean and maximum ("mean", "max") of its changes, and the change at which its colour is full ("full": the
+    99th percentile), all of them over `count` symbols and those of them that are finite."""
+    left_out: int
+    """Symbols of the text before these."""
+    count: int
+    """Symbols after them, whether they are in `symbols` or not."""
+
+    def full(self, gate: str) -> float:
+        return self.numbers[gate]["full"]
 
     def strength(self, gate: str) -> Tensor:
-        """Return how strong the colour is at each symbol, 0 to 1."""
-        return (self.changes[gate] / (self.full[gate] or 1.0)).clamp(0, 1)
+        """Return how strong the colour is at each symbol, 0 to 1; 0 where the change is not finite."""
+        return (self.changes[gate] / (self.full(gate) or 1.0)).nan_to_num(0, 0, 0).clamp(0, 1)
 
     def first(self, count: int) -> Strip:
         """Return the strip of the first symbols alone."""
         changes = {gate: values[:count] for gate, values in self.changes.items()}
-        return Strip(self.title, self.symbols[:count], changes, self.full)
+        return replace(self, symbols=self.symbols[:count], changes=changes)
+
+    def explained(self) -> str:
+        """Return what is left out, and what the colours mean."""
+        first = f"first {self.left_out} symbols are" if self.left_out > 1 else "first symbol is"
+        return (
+            f"Each row has a scale of its own: its colour is full from the 99th percentile of its changes at "
+            f"{self.count:,} symbols. The {first} left out."
+        )
+
+    def said_of_broken(self) -> str:
+        """Return a sentence on changes that are not finite, if there are any among those here."""
+        values = torch.stack(list(self.changes.values()))
+        broken = int((~values.isfinite()).any(0).sum())
+        return f" Not finite, and white, at {broken:,} of the symbols here." if broken else ""
+
+    def full_text(self, gate: str) -> str:
+        """Return from where on a gate's colour is full."""
+        return "not finite" if math.isnan(self.full(gate)) else f"full colour from {self.full(gate):.3g}"
 
 
 def make_strip(title: str, ids: Tensor, vocabulary: Vocabulary, changes: Mapping[str, Tensor]) -> Strip:
@@ -75,7 +104,16 @@ def make_strip(title: str, ids: Tensor, vocabulary: Vocabulary, changes: Mapping
     end = " " if vocabulary.unit == "word" else ""
     symbols = [printable_symbol(vocabulary.symbols[i]) + end for i in ids[start:].tolist()]
     later = {gate: values[start:].double() for gate, values in changes.items()}
-    return Strip(title, symbols, later, {gate: float(values.quantile(FULL)) for gate, values in later.items()})
+    numbers = {gate: numbers_of(values) for gate, values in later.items()}
+    return Strip(title, symbols, later, numbers, start, len(symbols))
+
+
+def numbers_of(changes: Tensor) -> dict[str, float]:
+    """Return what Strip.numbers has of a gate with these changes [N]; NaN if none of them is finite."""
+    finite = changes[changes.isfinite()]
+    if not len(finite):
+        return dict.fromkeys(("mean", "max", "full"), math.nan)
+    return {"mean": float(finite.mean()), "max": float(finite.max()), "full": float(finite.quantile(FULL))}
 
 
 def printable_symbol(symbol: str) -> str:
@@ -106,7 +144,7 @@ def draw_strip(strip: Strip) -> Picture:
     """Return the passage as a picture: eight lines of at most 80 characters, under each a row for each gate."""
     lines, gates = broken_into_lines(strip.symbols)[:MOST_LINES], list(strip.changes)
     text, row, gap = 0.23, 0.105, 0.10  # heights in inches
-    high, top, left, cell = text + len(gates) * row + gap, 0.72, 0.35, 0.115
+    high, top, left, cell = text + len(gates) * row + gap, 0.94, 0.35, 0.115
     width, height = left + CELLS * cell + 0.2, top + len(lines) * high + 0.1
     with matplotlib.rc_context(STYLE), quiet():
         figure = Picture(figsize=(width, height), dpi=DPI)
@@ -137,14 +175,17 @@ def draw_strip(strip: Strip) -> Picture:
         panel.set_xlim(0, width)
         panel.set_ylim(height, 0)
         panel.text(left, 0.24, strip.title, fontsize=10, fontweight="bold", parse_math=False)
-        said = "under each symbol: how much the recurrent weights changed as it was read, $||d_h(t) - d_h(t-1)||_2$"
+        drawn = strip.first(1 + lines[-1][-1])
+        said = "Under each symbol: how much the recurrent weights changed as it was read, $||d_h(t) - d_h(t-1)||_2$."
+        said += drawn.said_of_broken()
         panel.text(left, 0.46, said, fontsize=8)
+        panel.text(left, 0.66, drawn.explained(), fontsize=8)
         handles = [
-            Patch(color=colour_of(g), label=f"{row_name(gate)}: full colour from {strip.full[gate]:.3g}")
+            Patch(color=colour_of(g), label=f"{row_name(gate)}: {strip.full_text(gate)}")
             for g, gate in enumerate(gates)
         ]
         panel.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(left / width, 1 - 0.52 / height), ncols=4, fontsize=7.5,
+            handles=handles, loc="upper left", bbox_to_anchor=(left / width, 1 - 0.74 / height), ncols=4, fontsize=7.5,
             bbox_transform=figure.transFigure, borderaxespad=0, handlelength=1.2, columnspacing=1.4,
         )  # fmt: skip
     return figure
@@ -174,10 +215,11 @@ def strip_page(strip: Strip) -> str:
         style = ";".join(f"--{gate}:{values[n]:.2f}" for gate, values in zip(gates, strengths, strict=True))
         spans.append(f'<span title="{_text(repr(symbol))}: {said}" style="{style}">{_text(symbol)}</span>')
     legend = "".join(
-        f'<li><b style="background:rgb({colour})"></b>{_text(row_name(gate))}: full colour from {strip.full[gate]:.3g}'
-        f" (mean {strip.changes[gate].mean():.3g})</li>"
+        f'<li><b style="background:rgb({colour})"></b>{_text(row_name(gate))}: {strip.full_text(gate)}'
+        f" (mean {strip.numbers[gate]['mean']:.3g}, maximum {strip.numbers[gate]['max']:.3g})</li>"
         for gate, colour in zip(gates, rgb, strict=True)
     )
+    shown = f"; the first {len(strip.symbols):,} of them are shown" if len(strip.symbols) < strip.count else ""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -202,7 +244,8 @@ li b {{ display: inline-block; width: 1em; height: .7em; margin-right: .4em; }}
 <h1>{_text(strip.title)}</h1>
 <p>Under each symbol a bar for each recurrent weight matrix, from top to bottom as in the legend: the stronger its
 colour, the more the matrix changed as the symbol was read, {CHANGE}. The
-numbers stand in each symbol's title.</p>
+numbers stand in each symbol's title. {strip.explained()}{strip.said_of_broken()}
+Means and maxima are over the same {strip.count:,} symbols{shown}.</p>
 <ul>{legend}</ul>
 <p class="text">{"".join(spans)}</p>
 </body>

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import matplotlib
 import torch
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure as Picture
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 MOST_WITH_FIGURES = 8
 """Layers up to which the heat map has its numbers in it."""
 
+BROKEN = "#9e9e9e"
+"""Colour of a similarity that is not finite."""
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -40,6 +45,15 @@ class Embeddings:
     """Which generator: the size of its kernels ("3x3"), or "all layers"."""
     layers: dict[str, Tensor]
     """name -> [tiles, Nz], in the target's order; of a chunked hypernet one row."""
+
+    def finite(self) -> Embeddings:
+        """Return the embeddings without the tiles that hold a number that is not finite; a layer may be left with
+        none."""
+        return Embeddings(self.what, {name: z[z.isfinite().all(1)] for name, z in self.layers.items()})
+
+    def broken(self) -> list[str]:
+        """Return the layers in whose embeddings a number is not finite."""
+        return [name for name, z in self.layers.items() if not z.isfinite().all()]
 
     def similarity(self) -> Tensor:
         """Return the cosine similarity of the layers' mean embeddings, [layers, layers].
@@ -97,7 +111,7 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return heat maps of title -> embeddings, side by side: 1 is the same direction, 0 none in common."""
     most = max(len(found.layers) for found in embeddings.values())
     side = min(9.0, max(3.6, 1.8 + 0.17 * most))
-    figure, places = panels(1, len(embeddings), side + 1.6, side)
+    figure, places = panels(1, len(embeddings), side + 1.6, side, square=True)
     drawn = None
     for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
         similarity, names = found.similarity(), short_names(list(found.layers))
@@ -105,7 +119,7 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
         rows = [f"{name}  {n + 1}" for n, name in enumerate(names)]
         drawn = heat_map(panel, similarity, rows, [str(n + 1) for n in range(count)], count <= MOST_WITH_FIGURES)
         panel.set_xlabel("layer")
-        title(panel, f"{label}\ncosine similarity of mean embeddings")
+        title(panel, f"{label}\ncosine similarity of mean embeddings{said_of_broken(similarity)}")
     if drawn is not None:
         explain_heat(figure, drawn, places[0])
     return figure
@@ -116,7 +130,8 @@ def heat_map(
 ) -> ScalarMappable:
     """Draw similarities from -1 to 1, [n, n], with a label for each row and column, and with or without figures."""
     panel.grid(False)
-    drawn = panel.imshow(similarity.numpy(), cmap=SIGNED_MAP, vmin=-1, vmax=1)
+    colours = matplotlib.colormaps[SIGNED_MAP].with_extremes(bad=BROKEN)
+    drawn = panel.imshow(similarity.numpy(), cmap=colours, vmin=-1, vmax=1)
     count = len(similarity)
     size = 8 if count <= 16 else 6
     panel.set_yticks(range(count), rows, fontsize=size)
@@ -127,9 +142,16 @@ def heat_map(
     for row in range(count if figures else 0):
         for column in range(count):
             value = float(similarity[row, column])
+            if math.isnan(value):
+                continue
             ink = "white" if abs(value) > 0.6 else "black"
             panel.text(column, row, f"{value:z.2f}", ha="center", va="center", fontsize=7, color=ink)
     return drawn
+
+
+def said_of_broken(similarity: Tensor) -> str:
+    """Return a line that says what is grey in a heat map, if anything is."""
+    return "" if similarity.isfinite().all() else "\ngrey: not finite"
 
 
 def explain_heat(figure: Picture, drawn: ScalarMappable, places: Sequence[Axes]) -> None:
@@ -144,7 +166,8 @@ def draw_projection(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return the first two principal components of all tiles' embeddings, coloured by layer; title -> embeddings."""
     figure, places = panels(1, len(embeddings), 5.6, 4.8)
     for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
-        points, parts = found.projected()
+        sound = found.finite()
+        points, parts = sound.projected()
         names = short_names(list(points))
         few, count = len(points) <= MOST_NAMED, sum(map(len, points.values()))
         size = 4 if count > 50 else 7
@@ -158,6 +181,8 @@ def draw_projection(embeddings: Mapping[str, Embeddings]) -> Picture:
         panel.set_xlabel(f"first principal component ({percent[0]})")
         panel.set_ylabel(f"second principal component ({percent[1]})")
         each = "tile" if count > len(points) else "layer"
-        title(panel, f"{label}\na point for each {each}'s embedding")
+        lost = sum(map(len, found.layers.values())) - count
+        left_out = f"\nnot finite and left out: {lost}" if lost else ""
+        title(panel, f"{label}\na point for each {each}'s embedding{left_out}")
         explain_colours(panel, names)
     return figure

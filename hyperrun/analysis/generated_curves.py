@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import MaxNLocator
@@ -18,13 +19,17 @@ from hyperrun.analysis.picture_parts import (
     styled,
     title,
 )
+from hyperrun.analysis.plot import is_finite
 from hyperrun.hypernets.generated_statistics import PREFIX
 from hyperrun.tracking.metrics import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KEYS = {"norm": "Euclidean norm", "std": "standard deviation"}
 
 Curves = dict[str, dict[str, list[float]]]
-"""Name of a tensor -> {"step": ..., "norm": ..., "std": ...}, equally long."""
+"""Name of a tensor -> {"step": ..., "norm": ..., "std": ...}, equally long; NaN is a value that is not finite."""
 
 
 def generated_curves(metrics: Path) -> Curves:
@@ -37,39 +42,67 @@ def generated_curves(metrics: Path) -> Curves:
                 curve = curves.setdefault(name, {"step": [], "norm": [], "std": []})
                 curve["step"].append(row["step"])
                 for what in KEYS:
-                    curve[what].append(row.get(f"{PREFIX}{name}/{what}", math.nan))
+                    value = row.get(f"{PREFIX}{name}/{what}")
+                    curve[what].append(value if is_finite(value) else math.nan)
     return curves
 
 
 @styled
-def draw_generated(curves: Mapping[str, Curves]) -> Picture:
+def draw_generated(curves: Mapping[str, Curves], selected: Mapping[str, int] | None = None) -> Picture:
     """Return norm and standard deviation of the generated tensors over the steps: a row of panels for each run.
 
-    One line for each layer; more than eight are coloured by depth. The axis is logarithmic where the values differ by
-    more than a factor of 20: a hypernet that dies or explodes does that.
+    selected: label of a run -> step of its selected checkpoint, where a thin line stands.
+
+    One line for each layer; more than eight are coloured by depth. All runs have one scale, so that they can be
+    compared. It is logarithmic where the values differ by more than a factor of 20: a hypernet that dies or explodes
+    does that. A cross at the top stands at each step at which a value is not finite.
     """
-    figure, places = panels(len(curves), len(KEYS), 5.2, 4.0)
-    for row, (label, found) in zip(places, curves.items(), strict=True):
-        names = short_names(list(found))
-        colours = layer_colours(len(found))
-        for panel, (key, what) in zip(row, KEYS.items(), strict=True):
-            for curve, name, colour in zip(found.values(), names, colours, strict=True):
-                single = "o" if len(curve["step"]) == 1 else ""
-                panel.plot(
-                    curve["step"], curve[key], f"-{single}", color=colour, linewidth=1.3, label=name.replace("$", r"\$")
-                )
-            values = [v for curve in found.values() for v in curve[key] if math.isfinite(v)]
-            if values and min(values) > 0 and max(values) > 20 * min(values):
+    figure, places = panels(len(curves), len(KEYS), 5.2, 4.0, sharex="row", sharey="col")
+    for column, (key, what) in enumerate(KEYS.items()):
+        everything = [v for found in curves.values() for curve in found.values() for v in curve[key]]
+        values = [v for v in everything if math.isfinite(v)]
+        logarithmic = bool(values) and min(values) > 0 and max(values) > 20 * min(values)
+        for row, (label, found) in zip(places, curves.items(), strict=True):
+            panel = row[column]
+            if logarithmic:
                 panel.set_yscale("log")
-            else:
-                panel.set_ylim(bottom=0)
+            draw_layers(panel, found, key)
+            if selected is not None and label in selected:
+                step = selected[label]
+                panel.axvline(step, color="black", linewidth=0.8, label=f"selected checkpoint, step {step:,}")
             panel.set_xlabel("optimizer step")
             panel.set_ylabel(what)
-            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+            panel.tick_params(labelleft=True)
             title(panel, f"{label}\n{what} of the generated tensors")
-        if len(found) <= MOST_NAMED:
+        if not logarithmic:
+            places[0][column].set_ylim(bottom=0)
+    for row, found in zip(places, curves.values(), strict=True):
+        names = short_names(list(found))
+        for panel in row if len(found) <= MOST_NAMED else row[-1:]:
+            explain_colours(panel, names)
+        if len(found) > MOST_NAMED:
             for panel in row:
-                explain_colours(panel, names)
-        else:
-            explain_colours(row[-1], names)
+                explain_marks(panel, len(found))
     return figure
+
+
+def draw_layers(panel: Axes, found: Curves, key: str) -> None:
+    """Draw a line for each layer, and a cross at the top at each step at which one of them is not finite."""
+    for curve, name, colour in zip(found.values(), short_names(list(found)), layer_colours(len(found)), strict=True):
+        alone = "o" if len(curve["step"]) == 1 else ""
+        panel.plot(curve["step"], curve[key], f"-{alone}", color=colour, linewidth=1.3, label=name.replace("$", r"\$"))
+    pairs = [pair for curve in found.values() for pair in zip(curve["step"], curve[key], strict=True)]
+    broken = sorted({step for step, value in pairs if not math.isfinite(value)})
+    if broken:
+        panel.plot(
+            broken, [0.98] * len(broken), "x", color="black", markersize=6, label="not finite",
+            transform=panel.get_xaxis_transform(),
+        )  # fmt: skip
+
+
+def explain_marks(panel: Axes, layers: int) -> None:
+    """Put a legend of what is no layer, whose lines were drawn first, below a panel."""
+    artists, texts = panel.get_legend_handles_labels()
+    if texts[layers:]:
+        panel.legend(artists[layers:], texts[layers:], loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)

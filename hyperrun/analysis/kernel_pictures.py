@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib
+import numpy as np
 import torch
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure as Picture
 from torch import Tensor
 
-from hyperrun.analysis.picture_parts import SIGNED_MAP, grid_of, panels, styled, title
+from hyperrun.analysis.picture_parts import SIGNED_MAP, panels, styled, title, wrapped
 from hyperrun.analysis.plot import spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_LAYERS = 4
 """Layers drawn of a deep network, evenly chosen."""
@@ -27,6 +33,13 @@ FULL = 0.995
 """Quantile of the absolute values at which a colour is full."""
 
 
+WIDTH = 4.2
+"""Of a panel, in inches."""
+
+Numbered = tuple[str, int]
+"""What stands along an axis, and how many of them."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A weight to draw."""
@@ -39,62 +52,116 @@ class Kernel:
     generated: bool
 
 
+Blocks = Sequence[Sequence[Sequence[Kernel]]]
+"""Groups of runs with the same tensors -> layers -> kernels, one for each run of the group."""
+
+
 def chosen_layers(names: Sequence[str]) -> list[str]:
     """Return at most MOST_LAYERS of the names, the first and the last among them."""
     return spread(list(names), MOST_LAYERS)
 
 
-@styled
-def draw_kernels(rows: Sequence[Sequence[Kernel | None]]) -> Picture:
-    """Return a picture of kernels: a row for each layer, a column for each run; None leaves a place empty.
+def arranged(blocks: Blocks) -> list[list[Kernel]]:
+    """Return the rows in which the kernels stand: all of one layer beside each other, as many layers as find room.
 
-    Where there is one column, the panels stand side by side. Each panel has a scale of its own, since kernels of equal
-    structure may differ in size; it ends at the 99.5th percentile of the absolute values, or a few outliers would leave
-    the rest pale. Every kernel stands in the row of its output channel and the column of its input
-    channel; of more than 32 channels the first 32 are drawn.
+    There are as many columns as the block of most runs needs, or two or three of fewer runs: whatever leaves the fewest
+    places empty.
     """
-    single = len(rows[0]) == 1
-    count_rows, columns = grid_of(len(rows)) if single else (len(rows), len(rows[0]))
-    figure, places = panels(count_rows, columns, 4.2, 4.2)
-    cells = [place for row in places for place in row]
-    kernels = [kernel for row in rows for kernel in row]
-    for panel in cells:
-        panel.set_axis_off()
-    colours = matplotlib.colormaps[SIGNED_MAP].with_extremes(bad="#ffffff")
-    for panel, kernel in zip(cells, kernels, strict=False):
-        if kernel is None:
-            continue
-        panel.set_axis_on()
-        panel.set_anchor("W")  # a tall kernel begins where its title begins
-        panel.grid(False)
-        for side in panel.spines.values():
-            side.set_visible(False)
-        image, across, down, cell = tiled(kernel.weight.detach().float().cpu())
-        largest = float(image[~image.isnan()].abs().quantile(FULL)) or 1.0
-        drawn = panel.imshow(image.numpy(), cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
-        bar = figure.colorbar(drawn, ax=panel, shrink=0.8, pad=0.02, extend="both", panchor=False)
-        bar.ax.tick_params(labelsize=7)
-        bar.set_label("weight", fontsize=8)
-        bar.outline.set_visible(False)  # type: ignore[operator]
-        for axis, (what, numbers) in ((panel.xaxis, across), (panel.yaxis, down)):
-            axis.set_label_text(what, fontsize=8)
-            if not numbers:
-                axis.set_ticks([])
-                continue
-            every = 2 ** math.ceil(math.log2(max(1, numbers / 8)))
-            axis.set_ticks([cell * n + (cell - 2) / 2 if cell > 1 else n for n in range(0, numbers, every)])
-            axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
-            axis.set_tick_params(length=0)
-        shape = " x ".join(str(n) for n in kernel.weight.shape)
-        how = "generated" if kernel.generated else "learned directly"
-        most = MOST_CHANNELS if kernel.weight.ndim > 2 else MOST_NUMBERS
-        if max(kernel.weight.shape[:2]) > most:
-            shape += f" (of each the first {most})"
-        title(panel, f"{kernel.label}\n{kernel.name}, {how}\n{shape}")
+    widest = max(len(layer) for block in blocks for layer in block)
+    count = sum(len(layer) for block in blocks for layer in block)
+    choices = []
+    for columns in range(max(widest, min(count, 2)), max(widest, min(count, 3)) + 1):
+        rows = []
+        for block in blocks:
+            at_once = columns // len(block[0])
+            layers = [block[n : n + at_once] for n in range(0, len(block), at_once)]
+            rows += [[kernel for layer in some for kernel in layer] for some in layers]
+        empty = sum(max(map(len, rows)) - len(row) for row in rows)
+        choices.append((empty, len(rows), rows))
+    return min(choices, key=lambda choice: choice[:2])[2]
+
+
+@styled
+def draw_kernels(blocks: Blocks) -> Picture:
+    """Return a picture of kernels, for each group of runs a block of rows, in which a layer's kernels stand together.
+
+    Each panel has a scale of its own, since kernels of equal structure may differ in size; it ends at the 99.5th
+    percentile of the absolute values, or a few outliers would leave the rest pale. Every kernel stands in the row of
+    its output channel and the column of its input channel; of more than 32 channels the first 32 are drawn. What is not
+    finite is black.
+    """
+    rows = arranged(blocks)
+    images = [[tiled(kernel.weight.detach().float().cpu()) for kernel in row] for row in rows]
+    heights = [
+        max(panel_height(kernel, image) for kernel, (image, *_) in zip(row, found, strict=True))
+        for row, found in zip(rows, images, strict=True)
+    ]
+    figure, places = panels(
+        len(rows), max(map(len, rows)), WIDTH, sum(heights) / len(rows), height_ratios=heights
+    )  # fmt: skip
+    for cells, row, pictures in zip(places, rows, images, strict=True):
+        for panel in cells[len(row) :]:
+            panel.set_axis_off()
+        for panel, kernel, image in zip(cells, row, pictures, strict=False):
+            draw_kernel(panel, kernel, *image)
     return figure
 
 
-def tiled(weight: Tensor) -> tuple[Tensor, tuple[str, int], tuple[str, int], int]:
+def panel_height(kernel: Kernel, image: Tensor) -> float:
+    """Return how high a panel is in inches, with its title and what stands below."""
+    height, width = image.shape
+    lines = wrapped(title_of(kernel), WIDTH).count("\n") + 1
+    return 0.7 + 0.17 * lines + (WIDTH - 1.2) * min(1.0, height / width)
+
+
+def title_of(kernel: Kernel) -> str:
+    """Return whose a kernel is, how it was made, its shape, and how much of it is not finite."""
+    shape = " x ".join(str(n) for n in kernel.weight.shape)
+    most = MOST_CHANNELS if kernel.weight.ndim > 2 else MOST_NUMBERS
+    if max(kernel.weight.shape[:2]) > most:
+        shape += f" (of each the first {most})"
+    how = "generated" if kernel.generated else "learned directly"
+    text = f"{kernel.label}\n{kernel.name}, {how}\n{shape}"
+    count, bad = kernel.weight.numel(), int((~kernel.weight.isfinite()).sum())
+    if bad:
+        text += f"\nnot finite{f': {bad:,} of {count:,} weights' if bad < count else ''} (black)"
+    return text
+
+
+def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, down: Numbered, cell: int) -> None:
+    """Draw what `tiled` made of one kernel, with a bar of colours beside it."""
+    panel.set_anchor("NW")  # a tall kernel begins where its title begins
+    panel.grid(False)
+    for side in panel.spines.values():
+        side.set_visible(False)
+    for axis, (what, numbers) in ((panel.xaxis, across), (panel.yaxis, down)):
+        axis.set_label_text(what, fontsize=8)
+        if not numbers:
+            axis.set_ticks([])
+            continue
+        every = 2 ** math.ceil(math.log2(max(1, numbers / 8)))
+        axis.set_ticks([cell * n + (cell - 2) / 2 if cell > 1 else n for n in range(0, numbers, every)])
+        axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
+        axis.set_tick_params(length=0)
+    finite, broken = image[image.isfinite()], ~kernel.weight.detach().cpu().isfinite()
+    largest = (float(finite.double().abs().quantile(FULL)) if len(finite) else 0.0) or 1.0
+    colours = matplotlib.colormaps[SIGNED_MAP].with_extremes(bad="#ffffff")
+    drawn = panel.imshow(image.numpy(), cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
+    if broken.any():
+        shown = np.where(tiled(broken.float())[0].numpy() == 1, 1.0, np.nan)
+        panel.imshow(shown, cmap=ListedColormap(["#000000"]), interpolation="nearest")
+    if len(finite):
+        aside = max(1.0, image.shape[0] / image.shape[1])  # of a tall kernel an inch is a larger part of its width
+        bar = panel.figure.colorbar(  # type: ignore[union-attr]
+            drawn, cax=panel.inset_axes((1 + 0.03 * aside, 0.1, 0.035 * aside, 0.8)), extend="both"
+        )
+        bar.ax.tick_params(labelsize=7)
+        bar.set_label("weight", fontsize=8)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    title(panel, title_of(kernel))
+
+
+def tiled(weight: Tensor) -> tuple[Tensor, Numbered, Numbered, int]:
     """Return the image of a weight, what and how many stand across and down in it, and the pixels from one to the next.
 
     The image is float [height, width], NaN between kernels. How many is 0 where a number would say nothing.

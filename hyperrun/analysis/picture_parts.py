@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,20 +33,40 @@ SIGNED_MAP = "PuOr"
 """Of values on both sides of zero: orange below, white at zero, purple above."""
 
 
+TITLE_SIZE = 9
+"""Points."""
+
+LETTERS_PER_INCH = 11
+"""Of a title: as many as there are digits, which are wider than most letters."""
+
 styled = matplotlib.rc_context(STYLE)
 """Decorates what draws: in hyperrun's style."""
 
 
-def panels(rows: int, columns: int, width: float, height: float, **options: Any) -> tuple[Picture, list[list[Axes]]]:
-    """Return a picture with rows x columns panels of this size in inches."""
-    figure = Picture(figsize=(width * columns, height * rows), dpi=DPI, layout="constrained")
+def panels(
+    rows: int, columns: int, width: float, height: float, square: bool = False, **options: Any
+) -> tuple[Picture, list[list[Axes]]]:
+    """Return a picture with rows x columns panels of this size in inches.
+
+    square: the panels show pixels of a fixed aspect, which do not fill their places.
+    """
+    layout: Any = "compressed" if square else "constrained"  # the latter cuts off titles above panels of fixed aspect
+    figure = Picture(figsize=(width * columns, height * rows), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure, [list(row) for row in figure.subplots(rows, columns, squeeze=False, **options)]
 
 
 def title(panel: Axes, text: str) -> None:
-    """Write above a panel; names from files are no mathematics, whatever dollar signs they have."""
-    panel.set_title(text, loc="left", parse_math=False, fontsize=9)
+    """Write above a panel, lines that are wider than it broken into several; names from files are no mathematics,
+    whatever dollar signs they have."""
+    inches = panel.figure.get_figwidth() / panel.get_gridspec().ncols  # type: ignore[union-attr]
+    panel.set_title(wrapped(text, inches), loc="left", parse_math=False, fontsize=TITLE_SIZE)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Return the title of a panel, which takes so much room with all that stands around it, broken into lines."""
+    letters = int(LETTERS_PER_INCH * (inches - 0.5))
+    return "\n".join(textwrap.fill(line, letters, break_on_hyphens=False) for line in text.split("\n"))
 
 
 def short_names(names: Sequence[str]) -> list[str]:

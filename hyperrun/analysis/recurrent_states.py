@@ -141,28 +141,35 @@ class Histogram:
     below: int = 0
     """Values saturated at the low end: below -SATURATED, of a gate below 1 - SATURATED."""
     above: int = 0
+    broken: int = 0
+    """Values that are not finite, in no bin."""
     total: int = 0
 
     def add(self, values: Tensor) -> None:
         values = values.float().flatten().cpu()
-        self.counts += torch.histc(values, BINS, self.low, self.high).double()
-        self.below += int((values < -SATURATED if self.low < 0 else values < 1 - SATURATED).sum())
-        self.above += int((values > SATURATED).sum())
+        finite = values[values.isfinite()]
+        self.counts += torch.histc(finite, BINS, self.low, self.high).double()
+        self.below += int((finite < -SATURATED if self.low < 0 else finite < 1 - SATURATED).sum())
+        self.above += int((finite > SATURATED).sum())
+        self.broken += values.numel() - finite.numel()
         self.total += values.numel()
 
     @property
     def saturated(self) -> float:
-        """Fraction of values at either end."""
-        return (self.below + self.above) / max(1, self.total)
+        """Fraction of the finite values that lie at either end; NaN if none is finite."""
+        return self.part(self.below + self.above)
+
+    def part(self, count: int) -> float:
+        return count / (self.total - self.broken) if self.total > self.broken else math.nan
 
     def density(self) -> tuple[Tensor, Tensor]:
         """Return the bins' edges [BINS + 1] and the normalized histogram [BINS], whose area is 1."""
         width = (self.high - self.low) / BINS
-        return torch.linspace(self.low, self.high, BINS + 1), self.counts / max(1, self.total) / width
+        return torch.linspace(self.low, self.high, BINS + 1), self.counts / max(1, self.total - self.broken) / width
 
     def numbers(self) -> dict[str, float]:
-        total = max(1, self.total)
-        return {"saturated": self.saturated, "below": self.below / total, "above": self.above / total}
+        found = {"saturated": self.saturated, "below": self.part(self.below), "above": self.part(self.above)}
+        return found | ({"not_finite": self.broken / self.total} if self.broken else {})
 
 
 @dataclass

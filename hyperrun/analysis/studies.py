@@ -7,7 +7,8 @@ findings.numbers["recurrent"]["hyperlstm"]["layers"][0]["hidden"]["saturated"]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,17 +157,29 @@ def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
                 for name, numbers in tensor_statistics(drawable).items()
             }
         }
+        broken = [name for name, w in drawable.items() if not w.isfinite().all()]
+        if broken:
+            findings.notes.append(f"{label}: weights that are not finite in {some_of(broken)}")
     findings.numbers["static"] = found
-    findings.pictures["kernels"] = draw_kernels(kernels_side_by_side(weights, generated))
+    blocks = kernels_side_by_side(weights, generated)
+    if blocks:
+        findings.pictures["kernels"] = draw_kernels(blocks)
     study_embeddings(runs, found, findings)
     curves = {label: generated_curves(run.folder.metrics) for label, run in runs.items() if generated[label]}
     for label in [label for label, found in curves.items() if not found]:
         findings.notes.append(f"{label}: its metrics.jsonl has no norms of generated tensors (an older run)")
         del curves[label]
     if curves:
-        findings.pictures["generated_tensors"] = draw_generated(curves)
+        steps = {label: runs[label].summary.get("best/step") for label in curves}
+        selected = {label: step for label, step in steps.items() if step is not None}
+        findings.pictures["generated_tensors"] = draw_generated(curves, selected)
         for label, curve in curves.items():
             found[label]["over_training"] = curve
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return names for a sentence, of many the first."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def made_by_hypernet(model: nn.Module) -> tuple[str, ...]:
@@ -175,25 +188,30 @@ def made_by_hypernet(model: nn.Module) -> tuple[str, ...]:
 
 def kernels_side_by_side(
     weights: Mapping[str, Mapping[str, Tensor]], generated: Mapping[str, tuple[str, ...]]
-) -> list[list[Kernel | None]]:
-    """Return which kernels are drawn: a row for each layer, a column for each run.
+) -> list[list[list[Kernel]]]:
+    """Return which kernels are drawn: for each group of runs whose tensors have the same names and shapes its layers,
+    for each layer the kernels of these runs.
 
-    The layers are those that are generated in any of the runs, and for a single run the first of all, too, which is
-    learned directly as a rule; where nothing is generated, all kernels.
+    The layers are those that are generated in any of the group's runs, and for a single run the first of all, too,
+    which is learned directly as a rule; where nothing is generated, all kernels.
     """
-    everything = {name: w.ndim for tensors in weights.values() for name, w in tensors.items() if w.ndim >= 2}
-    made = [name for name in everything if any(name in names for names in generated.values())]
-    kernels = [name for name, dimensions in everything.items() if dimensions > 2]
-    layers = chosen_layers(made or kernels or list(everything))
-    if len(weights) == 1 and everything:
-        layers = list(dict.fromkeys([next(iter(everything)), *layers]))
-    return [
-        [
-            Kernel(label, name, tensors[name], name in generated[label]) if name in tensors else None
-            for label, tensors in weights.items()
+    groups: dict[Any, list[str]] = {}
+    for label, tensors in weights.items():
+        groups.setdefault(frozenset((name, w.shape) for name, w in tensors.items()), []).append(label)
+    blocks = []
+    for together in groups.values():
+        tensors = {name: w.ndim for name, w in weights[together[0]].items() if w.ndim >= 2}
+        made = [name for name in tensors if any(name in generated[label] for label in together)]
+        kernels = [name for name, dimensions in tensors.items() if dimensions > 2]
+        layers = chosen_layers(made or kernels or list(tensors))
+        if len(together) == 1 and tensors:
+            layers = list(dict.fromkeys([next(iter(tensors)), *layers]))
+        block = [
+            [Kernel(label, name, weights[label][name], name in generated[label]) for label in together]
+            for name in layers
         ]
-        for name in layers
-    ]
+        blocks += [block] if block else []
+    return blocks
 
 
 def study_embeddings(runs: Runs, found: dict[str, Any], findings: Findings) -> None:
@@ -208,9 +226,12 @@ def study_embeddings(runs: Runs, found: dict[str, Any], findings: Findings) -> N
             if len(tiles) > 1:
                 several[title] = embeddings
                 numbers["cosine_similarity"] = rounded(embeddings.similarity())
-            if sum(tiles.values()) > 2:
+            sound, broken = embeddings.finite(), embeddings.broken()
+            if sum(map(len, sound.layers.values())) > 2:
                 projected[title] = embeddings
-                numbers["explained_variance"] = embeddings.projected()[1]
+                numbers["explained_variance"] = sound.projected()[1]
+            if broken:
+                findings.notes.append(f"{title}: embeddings that are not finite of {some_of(broken)}")
             found[label].setdefault("embeddings", {})[embeddings.what] = numbers
             if len(tiles) < 2:
                 findings.notes.append(f"{title}: one generated layer, so there is no similarity between layers")
@@ -246,22 +267,40 @@ def study_recurrent(runs: Runs, reader: Reader, findings: Findings) -> None:
             "text": {"data": run.config.data.name, "split": reader.split, "symbols": reading.symbols},
             "bits_per_symbol": reading.bits,
             "layers": [{name: found.numbers() for name, found in layer.items()} for layer in reading.layers],
-            "weight_changes": [change_numbers(layer) for layer in reading.changes],
+            **study_changes(label, run, reading, ids, reader, findings),
         }
         for n, layer in enumerate(reading.layers):
             panels[layer_label(label, n, reading)] = layer
-        for n, changes in enumerate(reading.changes):
-            if changes:
-                where = f"{run.config.data.name}, {reader.split}"
-                strip = make_strip(f"{layer_label(label, n, reading)} reads {where}", ids, run.vocabulary, changes)
-                name = file_name(f"weight_changes-{layer_label(label, n, reading)}")
-                findings.pictures[name] = draw_strip(strip)
-                findings.pages[name] = strip_page(strip)
+        if any(found.broken for layer in reading.layers for found in layer.values()):
+            findings.notes.append(f"{label}: hidden activations or gates that are not finite, which are in no bar")
     findings.numbers["recurrent"] = numbers
     findings.pictures["hidden_activations"] = draw_hidden(panels)
     gates = draw_gates(panels)
     if gates is not None:
         findings.pictures["gates"] = gates
+
+
+def study_changes(
+    label: str, run: LoadedRun, reading: Reading, ids: Tensor, reader: Reader, findings: Findings
+) -> dict[str, Any]:
+    """Add the strips of how much one run's weights change; return what analysis.json says of that."""
+    assert run.vocabulary is not None
+    numbers: dict[str, Any] = {"weight_changes": []}
+    for n, changes in enumerate(reading.changes):
+        if not changes:
+            numbers["weight_changes"].append({})
+            continue
+        name = layer_label(label, n, reading)
+        strip = make_strip(f"{name} reads {run.config.data.name}, {reader.split}", ids, run.vocabulary, changes)
+        numbers["weight_changes"].append(strip.numbers)
+        numbers["weight_changes_left_out"] = strip.left_out
+        findings.pictures[file_name(f"weight_changes-{name}")] = draw_strip(strip)
+        findings.pages[file_name(f"weight_changes-{name}")] = strip_page(strip)
+    if isinstance(run.model, DynamicModel) and not any(reading.changes):
+        findings.notes.append(
+            f"{label}: no strip of weight changes: hypernet.form=full mixes whole matrices and has no scaling vectors"
+        )
+    return numbers
 
 
 def held_out(run: LoadedRun, reader: Reader) -> Tensor:
@@ -274,11 +313,6 @@ def held_out(run: LoadedRun, reader: Reader) -> Tensor:
     text = load_text(run.config.data)
     run.vocabulary.check_same(text.vocabulary, f"the run {run.folder.path}", f"data={text.name}")
     return getattr(text, reader.split)[: reader.symbols].long()
-
-
-def change_numbers(changes: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Return gate -> mean and largest change of its weights from one step to the next."""
-    return {gate: {"mean": float(found[1:].mean()), "max": float(found[1:].max())} for gate, found in changes.items()}
 
 
 def layer_label(label: str, number: int, reading: Reading) -> str:
@@ -310,6 +344,9 @@ def study_conditional(runs: Runs, reader: Reader, findings: Findings) -> None:
             continue
         seen = found[f"{label}, {data.order}"] = read_tasks(run, reader.split)
         numbers[label] |= task_numbers(seen)
+        broken = [name for name, spread in seen.spread.items() if not math.isfinite(spread.over_tasks)]
+        if broken:
+            findings.notes.append(f"{label}: weights that are not finite in {some_of(broken)}")
         if len(seen.lines) < data.tasks - 1:
             drawn = f"{len(seen.lines)} of {data.tasks - 1} pairs of neighbours"
             findings.notes.append(f"{label}: interpolation between {drawn}, spread over all tasks")

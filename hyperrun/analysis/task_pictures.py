@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeGuard
 
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import PercentFormatter
 
-from hyperrun.analysis.embedding_pictures import explain_heat, heat_map
+from hyperrun.analysis.embedding_pictures import explain_heat, heat_map, said_of_broken
 from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, short_names, styled, title
 from hyperrun.analysis.task_weights import TaskWeights, positions
 
@@ -38,6 +38,9 @@ SAME_AS_DRAWS = "1: as different as independent draws"
 Found = Mapping[str, TaskWeights]
 """Title of a run -> what was seen in it."""
 
+Ratios = Sequence[float | None]
+"""Of each tensor; None where there is none."""
+
 
 def shortened(name: str) -> str:
     """Return a task's name, of a long one (many classes) the beginning."""
@@ -49,7 +52,7 @@ def draw_task_similarity(found: Found) -> Picture:
     """Return heat maps, for each run one of the embeddings and one of all generated weights, centred."""
     most = max(len(seen.names) for seen in found.values())
     side = min(9.0, max(3.6, 1.8 + 0.17 * most, 1.0 + 0.36 * most if most <= MOST_WITH_FIGURES else 0.0))
-    figure, places = panels(len(found), 2, side + 1.0, side + 0.5)
+    figure, places = panels(len(found), 2, side + 1.0, side + 0.9, square=True)
     drawn = None
     for row, (label, seen) in zip(places, found.items(), strict=True):
         count = len(seen.names)
@@ -64,7 +67,7 @@ def draw_task_similarity(found: Found) -> Picture:
             if count > MOST_WITH_FIGURES or max(map(len, names)) > 5:
                 panel.tick_params(axis="x", labelrotation=90)
             panel.set_xlabel("task")
-            title(panel, text)
+            title(panel, text + said_of_broken(similarity))
         unrelated = f"tasks that differ in unrelated ways: {-1 / (count - 1):.2f}" if count > 2 else "of two always -1"
         row[1].set_xlabel(f"task ({unrelated})")
         row[0].set_ylabel("task")
@@ -78,14 +81,17 @@ def draw_spread(found: Found) -> Picture:
     """Return how much every generated tensor differs between tasks, from the first layer to the last."""
     most = max(len(seen.spread) for seen in found.values())
     height = 3.2 if most > MOST_BARS else 1.4 + 0.24 * most
-    figure, places = panels(len(found), 1, 7.0, height, sharex=most <= MOST_BARS)
+    largest = max([1.0, *(one.ratio for seen in found.values() for one in seen.spread.values() if finite(one.ratio))])
+    figure, places = panels(len(found), 1, 7.0, height + 0.2)
     for (panel,), (label, seen) in zip(places, found.items(), strict=True):
         names = short_names(list(seen.spread))
-        ratios = [math.nan if found.ratio is None else found.ratio for found in seen.spread.values()]
+        ratios = [one.ratio for one in seen.spread.values()]
         matrices = [len(shape) > 1 for shape in seen.shapes.values()]
-        draw_series = draw_bars if most <= MOST_BARS else draw_lines
-        draw_series(panel, names, ratios, matrices)
-        title(panel, f"{label}: how much the generated weights differ between {len(seen.names)} tasks")
+        if most <= MOST_BARS:
+            draw_bars(panel, names, ratios, matrices, largest)
+        else:
+            draw_lines(panel, names, ratios, matrices, largest)
+        title(panel, f"{label}\nhow much the generated weights differ between {len(seen.names)} tasks")
     explained = {
         text: artist for row in places for artist, text in zip(*row[0].get_legend_handles_labels(), strict=True)
     }
@@ -93,41 +99,51 @@ def draw_spread(found: Found) -> Picture:
     return figure
 
 
-def draw_bars(panel: Axes, names: list[str], ratios: list[float], matrices: list[bool]) -> None:
-    """Draw a bar for each tensor, the first on top."""
+def finite(ratio: float | None) -> TypeGuard[float]:
+    return ratio is not None and math.isfinite(ratio)
+
+
+def ratio_text(ratio: float | None) -> str:
+    if ratio is None:
+        return "none"
+    return "not finite" if not math.isfinite(ratio) else f"{ratio:.2f}" if ratio < 1000 else f"{ratio:.3g}"
+
+
+def draw_bars(panel: Axes, names: list[str], ratios: Ratios, matrices: list[bool], largest: float) -> None:
+    """Draw a bar for each tensor, the first on top. largest: ratio in any of the panels, which share their scale."""
+    drawn = [ratio if finite(ratio) else 0.0 for ratio in ratios]
     for kind, text, colour, hatch in ((True, MATRICES, COLOURS[0], None), (False, VECTORS, COLOURS[1], "////")):
         mine = [n for n, is_matrix in enumerate(matrices) if is_matrix == kind]
         if mine:
             panel.barh(
-                mine, [ratios[n] for n in mine], 0.7, color=colour, hatch=hatch, edgecolor="white", linewidth=0,
+                mine, [drawn[n] for n in mine], 0.7, color=colour, hatch=hatch, edgecolor="white", linewidth=0,
                 label=text,
             )  # fmt: skip
     for n, ratio in enumerate(ratios):
-        end, said = (0.0, "none") if math.isnan(ratio) else (ratio, f"{ratio:.2f}")
-        panel.text(end, n, f" {said}", va="center", fontsize=8)
+        panel.text(drawn[n], n, f" {ratio_text(ratio)}", va="center", fontsize=8)
     panel.axvline(1, color="black", linewidth=1, linestyle=":", label=SAME_AS_DRAWS)
     panel.set_yticks(range(len(names)), names, fontsize=8)
     for text in panel.get_yticklabels():
         text.set_parse_math(False)
     panel.invert_yaxis()
     panel.grid(False, axis="y")
-    panel.set_xlim(left=0, right=1.12 * max([1.0, *(ratio for ratio in ratios if not math.isnan(ratio))]))
-    panel.tick_params(labelbottom=True)
+    panel.set_xlim(0, 1.12 * largest)  # room for the number at the end of the longest bar
     panel.set_xlabel(RATIO)
 
 
-def draw_lines(panel: Axes, names: list[str], ratios: list[float], matrices: list[bool]) -> None:
-    """Draw a line over the tensors for the weights, and one for the biases and scales."""
+def draw_lines(panel: Axes, names: list[str], ratios: Ratios, matrices: list[bool], largest: float) -> None:
+    """Draw a line over the tensors for the weights, and one for the biases and scales; largest: as for draw_bars."""
     for kind, text, colour, style in ((True, MATRICES, COLOURS[0], "-o"), (False, VECTORS, COLOURS[1], "--^")):
         mine = [n for n, is_matrix in enumerate(matrices) if is_matrix == kind]
         if mine:
-            panel.plot(mine, [ratios[n] for n in mine], style, color=colour, markersize=3, linewidth=1.2, label=text)
+            drawn = [one if finite(one := ratios[n]) else math.nan for n in mine]
+            panel.plot(mine, drawn, style, color=colour, markersize=3, linewidth=1.2, label=text)
     panel.axhline(1, color="black", linewidth=1, linestyle=":", label=SAME_AS_DRAWS)
     shown = sorted({round(n * (len(names) - 1) / 7) for n in range(8)})
     panel.set_xticks(shown, [names[n] for n in shown], fontsize=7, rotation=25, ha="right")
     for text in panel.get_xticklabels():
         text.set_parse_math(False)
-    panel.set_ylim(bottom=0)
+    panel.set_ylim(0, 1.06 * largest)
     panel.set_xlabel("generated tensor, from the first to the last")
     panel.set_ylabel(RATIO.replace(" / ", "\n/ "))
 

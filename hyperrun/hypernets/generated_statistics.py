@@ -35,8 +35,12 @@ def generated_statistics(model: nn.Module) -> dict[str, float]:
 
 
 def tensor_statistics(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Return name -> {"norm", "std"} of tensors on one device, to six digits; waits for the device once."""
-    pairs = [torch.stack([value.norm(), value.std(correction=0)]) for value in tensors.values()]
+    """Return name -> {"norm", "std"} of tensors on one device, to six digits; waits for the device once.
+
+    Reckoned in float64: in float32 the squares overflow from 1.8e19 on, long before the weights do.
+    """
+    doubles = (value.double() for value in tensors.values())
+    pairs = [torch.stack([value.norm(), value.std(correction=0)]) for value in doubles]
     if not pairs:
         return {}
     return {

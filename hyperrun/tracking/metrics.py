@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class MetricsFile:
         return self.file.seek(0, 2)
 
     def write(self, row: dict[str, Any]) -> None:
-        self.file.write(json.dumps(row).encode() + b"\n")
+        self.file.write(json.dumps(plain(row), allow_nan=False).encode() + b"\n")
         self.file.flush()
 
     def close(self) -> None:
@@ -33,7 +34,7 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+    """Return the rows of a metrics.jsonl; a last line cut short by a kill is left out. None: a number not finite."""
     rows = []
     if path.exists():
         for line in path.read_bytes().splitlines():
@@ -44,3 +45,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             if isinstance(row, dict) and "step" in row:
                 rows.append(row)
     return rows
+
+
+def plain(numbers: Any) -> Any:
+    """Return numbers, in dicts and lists within each other, as JSON can hold them: None for each that is not finite.
+
+    Python would write NaN and Infinity, which are no JSON: other languages refuse the whole file.
+    """
+    if isinstance(numbers, dict):
+        return {key: plain(value) for key, value in numbers.items()}
+    if isinstance(numbers, list | tuple):
+        return [plain(value) for value in numbers]
+    return None if isinstance(numbers, float) and not math.isfinite(numbers) else numbers

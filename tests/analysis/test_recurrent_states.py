@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun import hypernetize
+from hyperrun.analysis.plot import picture
 from hyperrun.analysis.recurrent_states import GATES, SATURATED, Histogram, read_text, recorded_steps, recurrent_target
+from hyperrun.analysis.state_pictures import draw_gates, draw_hidden
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.recurrent import RecurrentLM
 from tests import reference_cells
 from tests.hypernets.test_dynamic import model_of, randomize
+from tests.pictures import texts_outside
 
 SIZE = ("target.hidden_size=6",)
 HYPER = (*SIZE, "hypernet.hyper_size=5", "hypernet.z_dim=2", "hypernet.fast=never")
@@ -125,6 +128,54 @@ def test_a_histogram_counts_and_its_area_is_one() -> None:
     gate = Histogram(0, 1)
     gate.add(torch.tensor([0.01, 0.049, 0.051, 0.5, 0.96]))
     assert gate.numbers() == {"saturated": 0.6, "below": 0.4, "above": 0.2}
+
+
+def test_values_that_are_not_finite_are_counted_and_in_no_bin() -> None:
+    found = Histogram(-1, 1)
+    found.add(torch.tensor([math.nan, 0.0, 0.96, math.nan, math.inf]))
+    assert found.counts.sum() == 2 and found.broken == 3
+    assert found.numbers() == {"saturated": 0.5, "below": 0.0, "above": 0.5, "not_finite": 0.6}
+    edges, density = found.density()
+    assert float((density * edges.diff()).sum()) == pytest.approx(1.0)
+
+
+def histograms(value: float, count: int = 4) -> dict[str, Histogram]:
+    made = {name: Histogram(-1 if name in ("hidden", "g") else 0, 1) for name in ("hidden", *GATES)}
+    for histogram in made.values():
+        histogram.add(torch.tensor([0.3, -0.99 if histogram.low < 0 else 0.01, *[value] * count]))
+    return made
+
+
+def test_the_gates_hatching_is_explained() -> None:
+    figure = draw_gates({"a model with settings=0.001 other=value, layer 1": histograms(0.97), "b": histograms(0.5)})
+    assert figure is not None
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "saturated: below 0.05 or above 0.95, of the candidate beyond ±0.95"
+    ]
+    titles = [panel.get_title("left").split("\n")[-1] for panel in figure.axes]
+    assert titles[:2] == ["83.3% below 0.05 or above 0.95", "83.3% beyond ±0.95"]
+    assert texts_outside(figure) == []
+
+
+def test_a_cell_that_is_more_saturated_than_what_is_let_through_fits_in() -> None:
+    values = histograms(0.0, 30)
+    values["cell"] = Histogram(-1, 1)
+    values["cell"].add(torch.full((9,), 0.99))
+    (panel,) = draw_hidden({"lnlstm": values}).axes
+    highest = max(values["cell"].density()[1])
+    assert panel.get_ylim()[0] == 0 and panel.get_ylim()[1] > 1.1 * highest
+
+
+def test_pictures_of_states_that_are_not_finite_say_so() -> None:
+    broken = {"half": histograms(math.nan, 2), "all": {n: Histogram(0, 1) for n in ("hidden", *GATES)}}
+    for histogram in broken["all"].values():
+        histogram.add(torch.full((3,), math.nan))
+    for figure in (draw_hidden(broken), draw_gates(broken)):
+        assert figure is not None
+        said = [panel.get_title("left") for panel in figure.axes]
+        assert said[0].endswith("\n50.0% not finite") and said[-1].endswith("not finite") and "nan" not in said[-1]
+        assert picture(figure, "png").startswith(b"\x89PNG")
 
 
 def test_a_recurrent_target_with_generated_weights_is_read_as_a_plain_one() -> None:

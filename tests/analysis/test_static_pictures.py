@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
 
 from hyperrun import hypernetize
 from hyperrun.analysis.embedding_pictures import (
@@ -17,12 +22,14 @@ from hyperrun.analysis.embedding_pictures import (
     layer_embeddings,
 )
 from hyperrun.analysis.generated_curves import draw_generated, generated_curves
-from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels, tiled
+from hyperrun.analysis.kernel_pictures import Kernel, arranged, chosen_layers, draw_kernels, tiled
 from hyperrun.analysis.picture_parts import layer_colours, short_names
 from hyperrun.analysis.plot import picture
-from hyperrun.hypernets import HyperModel, count_parameters
+from hyperrun.analysis.studies import kernels_side_by_side, made_by_hypernet
+from hyperrun.hypernets import HyperModel, count_parameters, materialize
 from hyperrun.targets.cnn import CNN
 from tests.hypernets.test_dynamic import model_of
+from tests.pictures import texts_outside
 
 
 def resnet(*overrides: str) -> HyperModel:
@@ -70,13 +77,84 @@ def test_of_a_deep_network_four_layers_are_drawn() -> None:
     assert chosen_layers(["a", "b"]) == ["a", "b"]
 
 
-def test_generated_stand_beside_learned_and_a_missing_one_leaves_its_place() -> None:
+def shown(figure: Picture) -> list[list[str]]:
+    """Return the lines above each panel."""
+    return [panel.get_title("left").split("\n") for panel in figure.axes if panel.get_title("left")]
+
+
+def test_generated_stand_beside_learned() -> None:
     weight = torch.randn(4, 4, 3, 3)
-    figure = draw_kernels([[Kernel("cnn", "conv2", weight, False), Kernel("$hyper", "conv2", weight * 0, True)]])
-    titles = [panel.get_title("left") for panel in figure.axes if panel.get_title("left")]
-    assert titles == ["cnn\nconv2, learned directly\n4 x 4 x 3 x 3", "$hyper\nconv2, generated\n4 x 4 x 3 x 3"]
+    figure = draw_kernels([[[Kernel("cnn", "conv2", weight, False), Kernel("$hyper", "conv2", weight * 0, True)]]])
+    assert shown(figure) == [
+        ["cnn", "conv2, learned directly", "4 x 4 x 3 x 3"], ["$hyper", "conv2, generated", "4 x 4 x 3 x 3"],
+    ]  # fmt: skip
     assert picture(figure, "png").startswith(b"\x89PNG")
-    draw_kernels([[Kernel("cnn", "conv2", weight, False), None]])
+
+
+def kernel(label: str, name: str = "conv", *shape: int) -> Kernel:
+    return Kernel(label, name, torch.randn(shape or (4, 4, 3, 3)), True)
+
+
+def test_every_group_has_rows_of_its_own_and_few_places_stay_empty() -> None:
+    pairs = [[kernel("a", name), kernel("b", name)] for name in ("1", "2", "3")]
+    alone = [[kernel("c", name)] for name in ("4", "5", "6", "7")]
+    rows = [[one.name for one in row] for row in arranged([pairs, alone])]
+    assert rows == [["1", "1"], ["2", "2"], ["3", "3"], ["4", "5"], ["6", "7"]]
+    assert [len(row) for row in arranged([alone])] == [2, 2]
+    assert [len(row) for row in arranged([alone[:3]])] == [3] and [len(row) for row in arranged([alone[:1]])] == [1]
+    assert [len(row) for row in arranged([alone + alone[:1]])] == [3, 2]
+    four = [[kernel(label, "8") for label in "defg"]]
+    assert [len(row) for row in arranged([pairs, four])] == [4, 2, 4], "two layers of a pair beside each other"
+
+
+def test_runs_with_other_tensors_are_drawn_below_and_none_vanishes() -> None:
+    torch.manual_seed(0)
+    plain, wide, deep = CNN(1, 10, 8), CNN(3, 10, 8), resnet()
+    twin = hypernetize(CNN(1, 10, 8), "static", z_dim=4)
+    models = {"plain": plain, "wide": wide, "deep": deep, "twin": twin}
+    weights = {label: dict(materialize(model).named_parameters()) for label, model in models.items()}
+    made = {label: made_by_hypernet(model) for label, model in models.items()}
+    blocks = kernels_side_by_side(weights, made)
+    assert [{one.label for layer in block for one in layer} for block in blocks] == [
+        {"plain", "twin"}, {"wide"}, {"deep"},
+    ]  # fmt: skip
+    assert [[one.label for one in layer] for layer in blocks[0]] == [["plain", "twin"]], "conv2, which twin generates"
+    assert blocks[1][0][0].weight.shape[1] == 3 and all(len(layer) == 1 for layer in blocks[1])
+    figure = draw_kernels(blocks)
+    assert {lines[0] for lines in shown(figure)} == set(models)
+    assert texts_outside(figure) == []
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3, 3), (40, 2, 3, 3), (32, 9, 3, 3), (16, 1, 7, 7), (300, 5), (2, 200), (9,)])
+@pytest.mark.parametrize("label", ["short", "hyperresnet a_setting=0.001 another_setting=value"])
+def test_nothing_of_a_kernel_is_cut_off_and_its_bar_is_near(shape: tuple[int, ...], label: str) -> None:
+    row = [kernel(label, "groups.0.0.conv1.weight", *shape), kernel(label, "groups.0.0.conv1.weight", 8, 8, 3, 3)]
+    figure = draw_kernels([[row]])
+    assert texts_outside(figure) == []
+    panel, second = figure.axes
+    bar = panel.child_axes[0].get_window_extent()
+    box, inch = panel.get_window_extent(), figure.dpi
+    assert 0 < bar.x0 - box.x1 < 0.2 * inch and bar.x1 < second.get_window_extent().x0
+    titles = [one._left_title.get_window_extent() for one in (panel, second)]  # type: ignore[attr-defined]
+    assert not titles[0].overlaps(titles[1])
+
+
+def test_weights_that_are_not_finite_are_black_and_said() -> None:
+    some = torch.ones(2, 2, 3, 3)
+    some[0, 1, 2, 2], some[1, 0, 0, 0] = math.nan, math.inf
+    kernels = [Kernel("a", "w", weight, True) for weight in (some, torch.full((4, 4), math.nan), some.new_ones(2, 2))]
+    figure = draw_kernels([[kernels]])
+    part, whole, sound = (panel for panel in figure.axes)
+    assert [lines[3:] for lines in shown(figure)] == [
+        ["not finite: 2 of 36 weights (black)"],
+        ["not finite (black)"],
+        [],
+    ]
+    black = part.images[1].get_array()
+    assert black is not None and [*zip(*np.nonzero(np.nan_to_num(black)), strict=True)] == [(2, 6), (4, 0)]
+    assert part.images[0].get_clim() == (-1, 1) and part.child_axes and not whole.child_axes
+    assert len(sound.images) == 1
+    assert picture(figure, "png").startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------- embeddings
@@ -125,6 +203,20 @@ def test_chunked_has_one_embedding_for_each_layer_and_others_none() -> None:
     assert layer_embeddings(model_of("model=hyperlstm", "target.hidden_size=4")) == []
 
 
+def test_embeddings_that_are_not_finite_are_grey_and_left_out() -> None:
+    torch.manual_seed(0)
+    layers = {"a": torch.randn(2, 4), "b": torch.randn(2, 4), "c": torch.full((1, 4), math.nan)}
+    layers["b"][1, 2] = math.inf
+    found = Embeddings("3x3", layers)
+    assert found.broken() == ["b", "c"] and [len(z) for z in found.finite().layers.values()] == [2, 1, 0]
+    points, shares = found.finite().projected()
+    assert [len(place) for place in points.values()] == [2, 1, 0] and sum(shares) == pytest.approx(1.0)
+    heat, spread = draw_similarity({"run": found}), draw_projection({"run": found})
+    assert heat.axes[0].get_title("left").endswith("grey: not finite") and len(heat.axes[0].texts) == 1
+    assert spread.axes[0].get_title("left").endswith("not finite and left out: 2")
+    assert all(picture(figure, "png").startswith(b"\x89PNG") for figure in (heat, spread))
+
+
 def test_names_of_36_layers_do_not_overlap() -> None:
     model = resnet("target.depth=40")
     (found,) = layer_embeddings(model)
@@ -158,6 +250,67 @@ def test_curves_are_read_from_the_rows_of_training(tmp_path: Path) -> None:
     assert [panel.get_yscale() for panel in figure.axes] == ["log", "linear"], "30 times as large, half as large"
     assert [panel.get_ylabel() for panel in figure.axes] == ["Euclidean norm", "standard deviation"]
     assert generated_curves(tmp_path / "none.jsonl") == {}
+
+
+def curve(steps: list[int], norms: list[float]) -> dict[str, list[float]]:
+    return {"step": [*map(float, steps)], "norm": norms, "std": [norm / 10 for norm in norms]}
+
+
+def line_of(panel: Axes, label: str) -> Any:
+    (found,) = [line for line in panel.lines if str(line.get_label()).startswith(label)]
+    return found
+
+
+def test_values_that_are_not_finite_are_read_and_marked(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    rows = ['"norm": 1.0', '"norm": null', '"norm": Infinity', '"norm": NaN', '"norm": 2.0']
+    path.write_text(
+        "".join(
+            f'{{"step": {n}, {row.replace("norm", "generated/a/norm")}, "generated/a/std": 0.5}}\n'
+            for n, row in enumerate(rows)
+        )
+    )
+    curves = generated_curves(path)
+    assert [math.isnan(value) for value in curves["a"]["norm"]] == [False, True, True, True, False]
+    norm, std = draw_generated({"run": curves}).axes
+    crosses = line_of(norm, "not finite")
+    assert list(crosses.get_xdata()) == [1, 2, 3] and set(crosses.get_ydata()) == {0.98}
+    assert "not finite" in [text.get_text() for text in norm.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert not [line for line in std.lines if line.get_label() == "not finite"]
+    assert norm.get_xlim() == std.get_xlim()
+
+
+def test_where_all_is_broken_from_the_start_there_is_a_picture() -> None:
+    figure = draw_generated({"run": {"a": curve([4, 8], [math.nan, math.nan])}})
+    assert list(line_of(figure.axes[0], "not finite").get_xdata()) == [4, 8]
+    assert picture(figure, "png").startswith(b"\x89PNG")
+
+
+def test_runs_have_one_scale() -> None:
+    figure = draw_generated({"a": {"w": curve([1, 2], [1.0, 2.0])}, "b": {"w": curve([1, 90], [50.0, 60.0])}})
+    norm, std, other_norm, other_std = figure.axes
+    assert norm.get_yscale() == other_norm.get_yscale() == "log", "together they differ by more than a factor of 20"
+    assert norm.get_ylim() == other_norm.get_ylim() and std.get_ylim() == other_std.get_ylim()
+    assert norm.get_ylim()[0] <= 1 and norm.get_ylim()[1] >= 60
+    assert norm.get_xlim() == std.get_xlim() != other_norm.get_xlim() == other_std.get_xlim()
+
+
+def test_one_evaluation_has_whole_steps() -> None:
+    figure = draw_generated({"run": {"w": curve([4], [1.0])}})
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_xlim()
+    assert [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high] == [4]
+
+
+@pytest.mark.parametrize("layers", [2, 12])
+def test_the_selected_checkpoint_is_marked_and_explained(layers: int) -> None:
+    found = {f"layer{n}": curve([10, 20], [1.0, math.nan]) for n in range(layers)}
+    figure = draw_generated({"run": found, "unfinished": found}, {"run": 20})
+    for panel in figure.axes[:2]:
+        assert list(line_of(panel, "selected checkpoint, step 20").get_xdata()) == [20, 20]
+        assert "selected checkpoint, step 20" in [text.get_text() for text in panel.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert not [line for line in figure.axes[2].lines if str(line.get_label()).startswith("selected")]
+    assert texts_outside(figure) == []
 
 
 def test_short_names() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ from hyperrun.cli import main
 from hyperrun.data import as_images, load_tasks
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel
+from hyperrun.tracking.metrics import plain
 from hyperrun.trained import LoadedRun
+from tests.pictures import texts_outside
 from tests.running import FAST, Running
 
 SMALL = ("target.hidden=[8]", "hypernet.hidden=[8]", "hypernet.z_dim=4", "hypernet.chunk_size=32", *FAST)
@@ -179,6 +182,19 @@ def test_the_command_leaves_three_pictures_and_a_table(
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["analysis.json"]
 
 
+def test_weights_that_are_not_finite_are_said(runs: dict[str, LoadedRun]) -> None:
+    run = load_run(runs["joint"].folder.path)
+    z = run.model.hypernet.embedding.weight  # type: ignore[union-attr]
+    with torch.no_grad():
+        z[1] = math.nan  # type: ignore[index]
+    findings = analyze([run])
+    assert any(note.startswith("hypermlp: weights that are not finite in layers.0.weight") for note in findings.notes)
+    heat = findings.pictures["task_similarity"].axes[0]
+    assert heat.get_title("left").endswith("grey: not finite") and len(heat.texts) == 16
+    assert all(picture(figure, "png").startswith(b"\x89PNG") for figure in findings.pictures.values())
+    json.dumps(plain(findings.numbers), allow_nan=False)
+
+
 def test_conditions_that_are_no_tasks_are_refused_before_anything_is_drawn(runs: dict[str, LoadedRun]) -> None:
     run = runs["joint"]
     data = run.config.data
@@ -247,6 +263,32 @@ def test_few_tensors_are_bars_and_many_a_line() -> None:
     many = draw_spread({"many": made_up(3, 20), "few": made_up(3)})
     assert [len(line.get_xdata()) for line in many.axes[0].lines] == [20, 21, 2]  # type: ignore[arg-type]
     assert picture(many, "png").startswith(b"\x89PNG")
+
+
+def test_bars_of_all_runs_have_one_scale_and_nothing_is_cut_off() -> None:
+    label = "hypermlp beta=0.01 order=continual kind=constant, continual"
+    high, low = made_up(5), made_up(5)
+    high.spread["layers.1.weight"] = Spread(900.0, 0.5)
+    low.spread["layers.1.bias"] = Spread(math.nan, math.nan)
+    figure = draw_spread({label: high, "two": low})
+    for panel in figure.axes:
+        assert panel.get_xlim() == pytest.approx((0, 1.12 * 1800)), "the longest bar of any run fits"
+    assert "not finite" in [text.get_text().strip() for text in figure.axes[1].texts]
+    assert texts_outside(figure) == []
+    right = figure.axes[0].bbox.x1
+    assert all(text.get_window_extent().x1 <= right + 1 for panel in figure.axes for text in panel.texts)
+    lines = draw_spread({"many": made_up(3, 20), "few": low})
+    assert [panel.get_ylim() for panel in lines.axes] == [(0, 1.06 * 19.3)] * 2
+
+
+def test_many_tasks_leave_room_for_the_whole_title() -> None:
+    for tasks in (2, 5, 12, 30, 45):
+        found = {"hypermlp beta=0.01 order=continual kind=constant, continual": made_up(tasks), "two": made_up(tasks)}
+        figure = draw_task_similarity(found)
+        assert texts_outside(figure) == []
+        first, second = (panel._left_title for panel in figure.axes[:2])  # type: ignore[attr-defined]
+        assert not first.get_window_extent().overlaps(second.get_window_extent()), "side by side"
+        assert texts_outside(draw_interpolation(found, "val")) == []
 
 
 def test_long_names_are_cut() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from hyperrun import load_run
+from hyperrun.analysis.plot import picture
 from hyperrun.analysis.studies import analyze, labelled
 from hyperrun.analysis.wandb_pictures import scalars
+from hyperrun.tracking.metrics import plain
 from tests.commands.test_text_runs import CHORUS, LINE, PLAIN
 from tests.running import FAST, REPO, TINY, Running, leftovers, rows, summary
 from tests.tracking.test_wandb import inspect, records
@@ -105,7 +109,12 @@ def test_language_models_side_by_side(here: Here, runs: dict[str, Path], tmp_pat
             for parts in layer.values():
                 assert parts["saturated"] == pytest.approx(parts["below"] + parts["above"]) and parts["saturated"] <= 1
     assert found["lstm"]["weight_changes"] == [{}]
-    assert set(found["hyperlstm"]["weight_changes"][0]) == set("igfo")
+    changes = found["hyperlstm"]["weight_changes"][0]
+    assert set(changes) == set("igfo") and found["hyperlstm"]["weight_changes_left_out"] == 1
+    page = (out / "weight_changes-hyperlstm.html").read_text()
+    for gate in changes.values():
+        said = f"full colour from {gate['full']:.3g} (mean {gate['mean']:.3g}, maximum {gate['max']:.3g})"
+        assert said in page and gate["mean"] <= gate["full"] <= gate["max"]
     assert "saturated" in done.out and "lnhyperlstm, layer 2" in done.out
 
 
@@ -187,6 +196,43 @@ def test_the_readmes_lines_run(here: Here, runs: dict[str, Path]) -> None:
     for line in lines:
         words = [str(names.get(word, word)) for word in shlex.split(line)[1:] if word != "--wandb"]
         here(*words)
+
+
+def test_a_form_without_scaling_vectors_has_a_note_instead_of_a_strip(tmp_path: Path) -> None:
+    (tmp_path / "chorus.txt").write_text(CHORUS)
+    (tmp_path / "run").mkdir()
+    line = ("train", "model=hyperrnn", "hypernet.form=full", *SHORT, *SMALL)
+    running = Running(*line, cwd=tmp_path / "run", env=PLAIN)
+    assert running.wait() == 0, running.err
+    findings = analyze([load_run(running.folder)], symbols=60)
+    assert set(findings.pictures) == {"hidden_activations"} and not findings.pages
+    assert findings.notes == [
+        "hyperrnn: no strip of weight changes: hypernet.form=full mixes whole matrices and has no scaling vectors"
+    ]
+
+
+@pytest.mark.parametrize("name", ["HYPERCNN", "RESNET", "HYPERLSTM"])
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_said_and_stop_no_picture(
+    runs: dict[str, Path], name: str, broken: float
+) -> None:
+    run = load_run(runs[name])
+    pictures = set(analyze([run], symbols=60).pictures)
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.fill_(broken)
+    findings = analyze([run], symbols=60)
+    assert pictures - set(findings.pictures) <= {"embedding_projection"}, "no point is left"
+    assert any("not finite" in note for note in findings.notes)
+    for figure in findings.pictures.values():
+        assert picture(figure, "png").startswith(b"\x89PNG")
+    json.dumps(plain(findings.numbers), allow_nan=False)
+
+
+def test_runs_of_other_targets_are_all_drawn(runs: dict[str, Path]) -> None:
+    kernels = analyze([load_run(runs["RESNET"]), load_run(runs["CNN"])]).pictures["kernels"]
+    titles = [panel.get_title("left").partition("\n")[0] for panel in kernels.axes]
+    assert {"hyperresnet", "cnn"} == set(titles) - {""}
 
 
 # ---------------------------------------------------------------- W&B

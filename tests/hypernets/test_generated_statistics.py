@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from hyperrun import hypernetize
 from hyperrun.hypernets import HyperModel, generated_statistics
+from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.cnn import CNN
 from tests.hypernets.test_dynamic import model_of
 
@@ -28,6 +31,12 @@ def test_they_are_those_of_the_generated_weights() -> None:
 @pytest.mark.parametrize("model", [lambda: CNN(1, 10, 8), lambda: model_of("model=hyperlstm", "target.hidden_size=4")])
 def test_models_without_one_set_of_generated_weights_have_none(model) -> None:
     assert generated_statistics(model()) == {}
+
+
+def test_large_weights_have_a_norm_as_long_as_they_are_finite() -> None:
+    found = tensor_statistics({"large": torch.tensor([3e30, 4e30]), "broken": torch.tensor([1.0, float("nan")])})
+    assert found["large"] == {"norm": 5e30, "std": 5e29}
+    assert math.isnan(found["broken"]["norm"]) and math.isnan(found["broken"]["std"])
 
 
 class Noisy(nn.Module):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from hyperrun.tracking.metrics import MetricsFile, read_metrics
+from hyperrun.tracking.metrics import MetricsFile, plain, read_metrics
 
 
 @pytest.fixture
@@ -96,8 +97,25 @@ def test_lines_that_are_no_rows_are_left_out(path, line):
     assert steps(path) == [1, 2]
 
 
-def test_numbers_that_are_not_finite_come_back(path):
+def refused(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_numbers_that_are_not_finite_are_null(path, value):
     file = MetricsFile(path)
-    file.write({"step": 1, "val/loss": float("inf")})
+    file.write({"step": 1, "val/loss": value, "lr": 0.5})
     file.close()
+    assert json.loads(path.read_text(), parse_constant=refused) == {"step": 1, "val/loss": None, "lr": 0.5}
+    assert read_metrics(path) == [{"step": 1, "val/loss": None, "lr": 0.5}]
+
+
+def test_rows_of_earlier_versions_with_infinity_are_read(path):
+    path.write_text('{"step": 1, "val/loss": Infinity}\n')
     assert read_metrics(path) == [{"step": 1, "val/loss": float("inf")}]
+
+
+def test_plain_leaves_all_but_what_is_not_finite():
+    nested = {"a": [1, 2.5, math.nan, {"b": (math.inf, -math.inf, True, None, "nan")}], "c": {}}
+    assert plain(nested) == {"a": [1, 2.5, None, {"b": [None, None, True, None, "nan"]}], "c": {}}
+    json.dumps(plain(nested), allow_nan=False)
