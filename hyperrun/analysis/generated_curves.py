@@ -43,7 +43,7 @@ def generated_curves(metrics: Path) -> Curves:
                 curve["step"].append(row["step"])
                 for what in KEYS:
                     value = row.get(f"{PREFIX}{name}/{what}")
-                    curve[what].append(value if is_finite(value) else math.nan)
+                    curve[what].append(float(value) if value is not None and is_finite(value) else math.nan)
     return curves
 
 

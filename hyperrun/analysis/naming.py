@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hyperrun.errors import printable
+from hyperrun.analysis.runs import Unreadable, read_run
+from hyperrun.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from hyperrun.trained import LoadedRun
 
 Settings = Mapping[str, Any]
 """Dotted key of a config -> value."""
@@ -16,6 +20,9 @@ NAMES = ("model", "experiment")
 
 LONGEST = 40
 """Characters of one value in a label."""
+
+LONGEST_LABEL = 48
+"""Characters of the label of a run that is analyzed: it stands above panels."""
 
 
 def labels(named: Sequence[tuple[str, Settings]]) -> list[str]:
@@ -32,6 +39,33 @@ def labels(named: Sequence[tuple[str, Settings]]) -> list[str]:
         values = [f"{word}={setting(settings[key])}" for key, word in short[name].items() if key in settings]
         found.append(printable(" ".join(v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in (name, *values))))
     return found
+
+
+def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:
+    """Return a label for each run, one named twice taken once, and a note for each that is not finished.
+
+    The label is the model's name and the settings in which it differs from others of that name, or the name of its
+    folder where these are many or none.
+
+    Raises:
+        UserError: a folder is damaged.
+    """
+    folders = {run.folder.path.resolve(): run for run in runs}
+    try:
+        said = [read_run(path) for path in folders]
+    except Unreadable as error:
+        raise UserError(str(error)) from None
+    short = labels([(run.summary["model"], {**run.computed, "seed": run.summary["seed"]}) for run in said])
+    found: dict[str, LoadedRun] = {}
+    notes = []
+    for label, run, path in zip(short, said, folders, strict=True):
+        if short.count(label) > 1 or len(label) > LONGEST_LABEL:
+            label = printable(path.name)
+        label = label if label not in found else printable(path)
+        found[label], step = folders[path], folders[path].step
+        if run.status != "finished":
+            notes.append(f"{label}: not a finished run, {run.status}: {run.reason}; its checkpoint is of step {step}")
+    return found, notes
 
 
 def differing_keys(several: Iterable[Settings]) -> list[str]:

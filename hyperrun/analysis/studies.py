@@ -19,15 +19,14 @@ from hyperrun.analysis.character_strip import draw_strip, make_strip, strip_page
 from hyperrun.analysis.embedding_pictures import Embeddings, draw_projection, draw_similarity, layer_embeddings
 from hyperrun.analysis.generated_curves import draw_generated, generated_curves
 from hyperrun.analysis.kernel_pictures import Kernel, chosen_layers, draw_kernels
-from hyperrun.analysis.naming import labels
+from hyperrun.analysis.naming import labelled
 from hyperrun.analysis.recurrent_states import Histogram, Reading, read_text, recurrent_target
-from hyperrun.analysis.runs import Unreadable, read_run
 from hyperrun.analysis.state_pictures import draw_gates, draw_hidden
 from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
 from hyperrun.analysis.task_weights import TaskWeights, positions, read_tasks
 from hyperrun.config import TaskData, TextData
 from hyperrun.data import load_text
-from hyperrun.errors import UserError, printable
+from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel, materialize
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.recurrent import RecurrentLM
@@ -35,9 +34,6 @@ from hyperrun.trained import LoadedRun
 
 SPLITS = ("val", "test")
 """Parts of a text, or of the images of tasks, that a model was not trained on."""
-
-LONGEST_LABEL = 48
-"""Characters of a run's label, which stands above its panels."""
 
 
 @dataclass(frozen=True)
@@ -107,33 +103,6 @@ def what_is_not_drawn(run: LoadedRun) -> str:
     if isinstance(run.model, ConditionalModel):
         return f"no pictures of model={run.config.model} here; hyperrun sample draws what it makes"
     return f"there are no pictures of a {type(run.model).__name__} (there are of: {allowed})"
-
-
-def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:
-    """Return a label for each run, one named twice taken once, and a note for each that is not finished.
-
-    The label is the model's name and the settings in which it differs from others of that name, or the name of its
-    folder where these are many or none.
-
-    Raises:
-        UserError: a folder is damaged.
-    """
-    folders = {run.folder.path.resolve(): run for run in runs}
-    try:
-        said = [read_run(path) for path in folders]
-    except Unreadable as error:
-        raise UserError(str(error)) from None
-    short = labels([(run.summary["model"], {**run.computed, "seed": run.summary["seed"]}) for run in said])
-    found: dict[str, LoadedRun] = {}
-    notes = []
-    for label, run, path in zip(short, said, folders, strict=True):
-        if short.count(label) > 1 or len(label) > LONGEST_LABEL:
-            label = printable(path.name)
-        label = label if label not in found else printable(path)
-        found[label], step = folders[path], folders[path].step
-        if run.status != "finished":
-            notes.append(f"{label}: not a finished run, {run.status}: {run.reason}; its checkpoint is of step {step}")
-    return found, notes
 
 
 # ---------------------------------------------------------------- weights that are the same for every input

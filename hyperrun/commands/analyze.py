@@ -15,6 +15,7 @@ from hyperrun.commands.arguments import Arguments
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.errors import UserError
 from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
+from hyperrun.tracking.metrics import plain
 from hyperrun.tracking.run_folder import write_beside
 from hyperrun.trained import load_run
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
     findings = analyze(runs, args.split, args.symbols)
     make_folder(folder)
-    report = {**findings.numbers, "notes": findings.notes, "files": files(findings)}
+    report = plain({**findings.numbers, "notes": findings.notes, "files": files(findings)})
     remove_former(folder)
     written = write_findings(findings, report, folder)
     lines, trouble = [], None

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from hyperrun import load_run
+from hyperrun.analysis.naming import labelled
 from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import analyze, labelled
+from hyperrun.analysis.studies import analyze
 from hyperrun.analysis.wandb_pictures import scalars
 from hyperrun.tracking.metrics import plain
 from tests.commands.test_text_runs import CHORUS, LINE, PLAIN
