@@ -113,7 +113,7 @@ def draw_kernels(blocks: Blocks) -> Picture:
 def panel_height(kernel: Kernel, image: Tensor) -> float:
     """Return how high a panel is in inches, with its title and what stands below."""
     lines = wrapped(title_of(kernel), WIDTH).count("\n") + 1
-    return 0.7 + 0.17 * lines + max(BAR, drawn_size(image)[1])
+    return 0.9 + 0.17 * lines + max(BAR, drawn_size(image)[1])
 
 
 def drawn_size(image: Tensor) -> tuple[float, float]:
