@@ -19,7 +19,6 @@ from hyperrun.analysis.picture_parts import (
     styled,
     title,
 )
-from hyperrun.analysis.plot import is_finite
 from hyperrun.hypernets.generated_statistics import PREFIX
 from hyperrun.tracking.metrics import read_metrics
 
@@ -42,9 +41,12 @@ def generated_curves(metrics: Path) -> Curves:
                 curve = curves.setdefault(name, {"step": [], "norm": [], "std": []})
                 curve["step"].append(row["step"])
                 for what in KEYS:
-                    value = row.get(f"{PREFIX}{name}/{what}")
-                    curve[what].append(float(value) if value is not None and is_finite(value) else math.nan)
+                    curve[what].append(finite_or_nan(row.get(f"{PREFIX}{name}/{what}")))
     return curves
+
+
+def finite_or_nan(value: object) -> float:
+    return value if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 @styled

@@ -33,8 +33,11 @@ FULL = 0.995
 """Quantile of the absolute values at which a colour is full."""
 
 
-WIDTH = 4.2
+WIDTH = 4.4
 """Of a panel, in inches."""
+
+BAR = 0.9
+"""Least height of a bar of colours, in inches."""
 
 Numbered = tuple[str, int]
 """What stands along an axis, and how many of them."""
@@ -109,9 +112,15 @@ def draw_kernels(blocks: Blocks) -> Picture:
 
 def panel_height(kernel: Kernel, image: Tensor) -> float:
     """Return how high a panel is in inches, with its title and what stands below."""
-    height, width = image.shape
     lines = wrapped(title_of(kernel), WIDTH).count("\n") + 1
-    return 0.7 + 0.17 * lines + (WIDTH - 1.2) * min(1.0, height / width)
+    return 0.9 + 0.17 * lines + max(BAR, drawn_size(image)[1])
+
+
+def drawn_size(image: Tensor) -> tuple[float, float]:
+    """Return the width and the height of an image in inches, about as it will be drawn."""
+    height, width = image.shape
+    largest = WIDTH - 1.3  # beside it are numbers and the bar of colours
+    return largest * min(1.0, width / height), largest * min(1.0, height / width)
 
 
 def title_of(kernel: Kernel) -> str:
@@ -134,12 +143,14 @@ def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, do
     panel.grid(False)
     for side in panel.spines.values():
         side.set_visible(False)
-    for axis, (what, numbers) in ((panel.xaxis, across), (panel.yaxis, down)):
+    inches = drawn_size(image)
+    for axis, (what, numbers), length in zip((panel.xaxis, panel.yaxis), (across, down), inches, strict=True):
         axis.set_label_text(what, fontsize=8)
         if not numbers:
             axis.set_ticks([])
             continue
-        every = 2 ** math.ceil(math.log2(max(1, numbers / 8)))
+        most = min(8, max(1, length / 0.25))
+        every = 2 ** math.ceil(math.log2(max(1, numbers / most)))
         axis.set_ticks([cell * n + (cell - 2) / 2 if cell > 1 else n for n in range(0, numbers, every)])
         axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
         axis.set_tick_params(length=0)
@@ -151,10 +162,9 @@ def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, do
         shown = np.where(tiled(broken.float())[0].numpy() == 1, 1.0, np.nan)
         panel.imshow(shown, cmap=ListedColormap(["#000000"]), interpolation="nearest")
     if len(finite):
-        aside = max(1.0, image.shape[0] / image.shape[1])  # of a tall kernel an inch is a larger part of its width
-        bar = panel.figure.colorbar(  # type: ignore[union-attr]
-            drawn, cax=panel.inset_axes((1 + 0.03 * aside, 0.1, 0.035 * aside, 0.8)), extend="both"
-        )
+        aside, high = (WIDTH - 1.3) / inches[0], max(0.8, BAR / inches[1])  # what is an inch of a small image
+        place = (1 + 0.03 * aside, min(0.1, 1 - high), 0.035 * aside, high)
+        bar = panel.figure.colorbar(drawn, cax=panel.inset_axes(place), extend="both")  # type: ignore[union-attr]
         bar.ax.tick_params(labelsize=7)
         bar.set_label("weight", fontsize=8)
         bar.outline.set_visible(False)  # type: ignore[operator]

@@ -133,6 +133,10 @@ def test_nothing_of_a_kernel_is_cut_off_and_its_bar_is_near(shape: tuple[int, ..
     assert texts_outside(figure) == []
     panel, second = figure.axes
     bar = panel.child_axes[0].get_window_extent()
+    assert bar.height > 0.7 * figure.dpi, "its numbers find room"
+    for labels in (panel.get_xticklabels(), panel.get_yticklabels()):
+        boxes = [one.get_window_extent() for one in labels]
+        assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
     box, inch = panel.get_window_extent(), figure.dpi
     assert 0 < bar.x0 - box.x1 < 0.2 * inch and bar.x1 < second.get_window_extent().x0
     titles = [one._left_title.get_window_extent() for one in (panel, second)]  # type: ignore[attr-defined]
