@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -120,9 +121,13 @@ def saturation_table(recurrent: dict) -> Table:
     for label, found in recurrent.items():
         for n, layer in enumerate(found["layers"]):
             name = f"{label}, layer {n + 1}" if len(found["layers"]) > 1 else label
-            shares = [f"{layer[key]['saturated']:.1%}" if key in layer else "" for key in ("hidden", *"igfo")]
+            shares = [share(layer[key]["saturated"]) if key in layer else "" for key in ("hidden", *"igfo")]
             table.add_row(name, *shares, f"{found['bits_per_symbol']:.3f}")
     return table
+
+
+def share(part: float) -> str:
+    return "not finite" if math.isnan(part) else f"{part:.1%}"
 
 
 def task_table(of_tasks: dict) -> Table:
@@ -136,6 +141,7 @@ def task_table(of_tasks: dict) -> Table:
         table.add_column(column, justify="left" if column in ("model", "order") else "right")
     for label, found in of_tasks.items():
         figures = [f"{value:.4f}" for value in found["interpolation"]["accuracy"].values()]
-        ratios = [tensor["ratio"] for tensor in found["tensors"].values() if tensor["ratio"] is not None]
+        known = [tensor["ratio"] for tensor in found["tensors"].values() if tensor["ratio"] is not None]
+        ratios = [ratio for ratio in known if math.isfinite(ratio)]
         table.add_row(label, found["order"], *figures, f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "")
     return table
