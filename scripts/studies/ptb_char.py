@@ -17,7 +17,7 @@ EXPERIMENTS = f"experiment={','.join(f'ha2016/{name}' for name in NAMES)}"
 SMALL = [f"{EXPERIMENTS} trainer.epochs=4 schedule=one_cycle optim.lr=2e-3 seed=0"]
 PAPER = [f"{EXPERIMENTS} seed=0,1,2"]
 
-SATURATION = ["--split", "test", "--symbols", "20000"]
+SATURATION = ["--split", "test", "--symbols", "5000"]
 
 if __name__ == "__main__":
     raise SystemExit(study(__doc__, "ptb_char", small=SMALL, paper=PAPER, analyze=SATURATION))
