@@ -4,7 +4,7 @@
 
 It ends in the saturation study, too: hidden activations and gates of the four over the test text.
 
-small: 4 epochs each, reckoned at 1.75 hours on 2 quiet CPU cores. paper: 100 epochs, three seeds.
+small: 4 epochs each; took 56 to 72 minutes a model on one thread of a busy 2-core CPU. paper: 100 epochs, three seeds.
 """
 
 from _study import study
