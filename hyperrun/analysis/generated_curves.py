@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import MaxNLocator
@@ -19,6 +19,7 @@ from hyperrun.analysis.picture_parts import (
     styled,
     title,
 )
+from hyperrun.analysis.runs import is_number
 from hyperrun.hypernets.generated_statistics import PREFIX
 from hyperrun.tracking.metrics import read_metrics
 
@@ -45,8 +46,8 @@ def generated_curves(metrics: Path) -> Curves:
     return curves
 
 
-def finite_or_nan(value: object) -> float:
-    return value if isinstance(value, int | float) and math.isfinite(value) else math.nan
+def finite_or_nan(value: Any) -> float:
+    return value if is_number(value) else math.nan
 
 
 @styled

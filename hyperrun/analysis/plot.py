@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from hyperrun.analysis.curves import Curve, find_curves
 from hyperrun.analysis.groups import Comparison, Group
 from hyperrun.analysis.labels import place_labels
+from hyperrun.analysis.runs import is_number
 from hyperrun.errors import printable
 from hyperrun.tracking.metrics import read_metrics
 from hyperrun.tracking.run_folder import METRICS as ROWS
@@ -233,7 +234,7 @@ def curve(path: Path, key: str, most: int = 300) -> tuple[list[int], list[float]
         rows = read_metrics(path)
     except (OSError, RecursionError):
         return [], []
-    found = [(row["step"], row[key]) for row in rows if is_finite(row.get(key)) and is_finite(row["step"])]
+    found = [(row["step"], row[key]) for row in rows if is_number(row.get(key)) and is_number(row["step"])]
     found = spread(found, most)
     return [step for step, _ in found], [value for _, value in found]
 
@@ -243,10 +244,6 @@ def spread(items: list[T], most: int) -> list[T]:
     if len(items) <= most:
         return items
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
-
-
-def is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def count_text(value: float) -> str:

@@ -97,7 +97,7 @@ def identity(config: Config) -> str:
 
 def settings(config: Config) -> dict[str, Any]:
     keys = computed_keys(to_dict(config))
-    return {key: value for key, value in keys.items() if key.partition(".")[0] not in (*NAMES, "paper")}
+    return {key: value for key, value in keys.items() if key.partition(".")[0] not in NAMES}
 
 
 @dataclass
@@ -109,6 +109,7 @@ class Contender:
     examples: int
     unit: str
     """What is counted as examples: images, sequences."""
+    precision: str
     memory: float | None
     """MiB of GPU memory that its first steps took at most; None on a CPU."""
 
@@ -120,7 +121,7 @@ def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any
     contenders = {name: contender(config, world) for name, (config, _) in zip(names, found, strict=True)}
     times = in_turn({name: one.step for name, one in contenders.items()}, rounds, warm_up=0)
     rows = []
-    for name, (config, twin) in zip(names, found, strict=True):
+    for name, (_, twin) in zip(names, found, strict=True):
         one, seconds = contenders[name], times[name]
         direct = next((other for other, (config, _) in zip(names, found, strict=True) if config is twin), None)
         ratios = [a / b for a, b in zip(seconds, times[direct], strict=True)] if direct is not None else []
@@ -130,7 +131,7 @@ def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any
                 "trainable": one.trainable,
                 "batch": one.examples,
                 "unit": one.unit,
-                "precision": choose_precision(config.precision, world.device).name,
+                "precision": one.precision,
                 "step_s": statistics.median(seconds),
                 "step_s_quartiles": quartiles(seconds),
                 "examples_per_s": one.examples / statistics.median(seconds),
@@ -162,12 +163,14 @@ def contender(config: Config, world: World) -> Contender:
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     task = build_task(config, world)
-    step = training_step(task, config, choose_precision(config.precision, world.device))
+    precision = choose_precision(config.precision, world.device)
+    step = training_step(task, config, precision)
     for _ in range(WARM_UP):
         step()
     wait()
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
-    return Contender(step, count_parameters(task.model).trainable, task.examples_per_batch, task.unit, memory)
+    trainable = count_parameters(task.model).trainable
+    return Contender(step, trainable, task.examples_per_batch, task.unit, precision.name, memory)
 
 
 def training_step(task: Task, config: Config, precision: Precision) -> Callable[[], None]:
