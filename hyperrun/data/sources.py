@@ -160,13 +160,14 @@ def find(source: Source, root: Path, *, verify: bool, explicit_root: bool = Fals
         source: the data set.
         root: where to look.
         verify: accept nothing but published checksums.
-        explicit_root: the user named `root`, so that the command in an error must name it too.
+        explicit_root: the user named `root`: an error names it in its command, and data.root as what to change.
 
     Raises:
         UserError: files are missing, or are there but may not be used; says what to do.
     """
     at = f" --root {shlex.quote(str(root))}" if explicit_root else ""
     command = f"`hyperrun data {source.name}{at} --download`"
+    elsewhere = "data.root=DIR" if explicit_root else "HYPERRUN_DATA=DIR"  # the variable gives way to data.root
     complete: list[FormState] = []
     partial: list[FormState] = []
     for form in source.forms:  # one after the other: the first good one spares the checksums of the rest
@@ -178,7 +179,7 @@ def find(source: Source, root: Path, *, verify: bool, explicit_root: bool = Fals
             return form, True
         complete.append(state)
     if not complete:
-        raise UserError(_missing(source, root, partial, command))
+        raise UserError(_missing(source, root, partial, command, elsewhere))
     if not verify:
         for state in complete:
             if not state.form.pickled:
@@ -186,14 +187,14 @@ def find(source: Source, root: Path, *, verify: bool, explicit_root: bool = Fals
     raise UserError(_refused(source, root, complete, command))
 
 
-def _missing(source: Source, root: Path, partial: list[FormState], command: str) -> str:
+def _missing(source: Source, root: Path, partial: list[FormState], command: str, elsewhere: str) -> str:
     started = [state for state in partial if state.found]
     if started:
         lacking = [file.path for file in started[0].files if file.size is None]
         how = source.advice(command)
         return f"{source.name} is incomplete in {root}: {', '.join(lacking)} missing; {how}"
     places = " or ".join(dict.fromkeys(form.folder for form in source.forms))
-    return f"{source.name} is not in {root} (looked for {places}): {source.advice(command)}, or set HYPERRUN_DATA=DIR"
+    return f"{source.name} is not in {root} (looked for {places}): {source.advice(command)}, or set {elsewhere}"
 
 
 def _refused(source: Source, root: Path, complete: list[FormState], command: str) -> str:

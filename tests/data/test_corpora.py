@@ -63,7 +63,7 @@ def test_ptb_that_is_missing_says_how_to_get_it(cfg, tmp_path, ptb):
         f"ptb_char is not in {tmp_path} (looked for ptb/ptb.char.*.txt or simple-examples/data/ptb.char.*.txt or "
         "ptb.char.*.txt): put ptb.char.train.txt, ptb.char.valid.txt, ptb.char.test.txt of T. Mikolov's "
         "simple-examples.tgz there (http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz; free for research, "
-        "the text is LDC's), or set HYPERRUN_DATA=DIR"
+        "the text is LDC's), or set data.root=DIR"
     )
     ptb()
     (tmp_path / "ptb" / "ptb.valid.txt").unlink()
@@ -124,7 +124,7 @@ def test_wiki_mistakes(cfg, wiki, tmp_path):
     with pytest.raises(
         UserError,
         match=r"^text8 is not in .* \(looked for text8 or text8/text8\): unpack text8.zip there \(M. Mahoney's page "
-        r"http://mattmahoney.net/dc/textdata.html\), or set HYPERRUN_DATA=DIR$",
+        r"http://mattmahoney.net/dc/textdata.html\), or set data.root=DIR$",
     ):
         load_text(cfg("text8"))
     wiki("text8", b"a" * 99)

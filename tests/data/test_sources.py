@@ -74,9 +74,9 @@ def test_missing_files_say_where_and_what_to_type(tmp_path):
         find(SOURCE, tmp_path, verify=False)
 
 
-def test_a_root_that_was_typed_is_in_the_command(tmp_path):
+def test_a_root_that_was_typed_is_in_the_advice(tmp_path):
     root = tmp_path / "my data"
-    with pytest.raises(UserError, match=f"`hyperrun data set --root '{root}' --download`"):
+    with pytest.raises(UserError, match=f"`hyperrun data set --root '{root}' --download`, or set data.root=DIR$"):
         find(SOURCE, root, verify=True, explicit_root=True)
 
 
