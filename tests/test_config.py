@@ -254,6 +254,8 @@ def test_every_preset_can_be_trained_without_its_hypernet(name):
         (["model=hyperresnet", "target=cnn"], "target.kind", "cnn"),
         (["model=hypercnn", "hypernet.z_dim=9"], "hypernet.z_dim", 9),
         (["experiment=ha2016/cifar10_wrn40_2", "trainer.max_steps=5"], "trainer.max_steps", 5),
+        (["experiment=ha2016/cifar10_wrn40_2", "trainer.epochs=5"], "trainer.max_steps", None),
+        (["experiment=ha2016/cifar10_wrn40_2", "trainer.epochs=5", "trainer.max_steps=7"], "trainer.max_steps", 7),
         (["experiment=ha2016/cifar10_wrn40_2", "data=cifar100"], "data.name", "cifar100"),
         (["experiment=ha2016/cifar10_wrn40_2", "optim=adam"], "optim.kind", "adam"),
         (["experiment=ha2016/cifar10_wrn40_2", "schedule=cosine"], "schedule.kind", "cosine"),

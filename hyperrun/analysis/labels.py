@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 POINT = 6.0
 """Half the side, in pixels at 100 dpi, of what a marker keeps free of labels."""
 
+GAP = 5.0
+"""Pixels at 100 dpi between two labels beside each other."""
+
 ANGLES = (0, 180, 60, -60, 120, -120, 90, -90, 30, -30, 150, -150)
 """Directions in degrees in which a label may lie from its point, the best first."""
 
@@ -57,7 +60,7 @@ def place_labels(panel: Axes, labels: Sequence[tuple[float, float, str, str]]) -
         if not free:
             continue
         distance, box = min([*clear[:1], *free[:1]], key=lambda place: place[0] + (place not in clear) * ON_A_LINE)
-        taken.append(box)
+        taken.append(box.padded(GAP * scale, 0))
         # an offset from the data's place in points, so that it stays there whatever resolution the file is saved with
         to_points = 72 / figure.dpi
         offset = ((box.x0 - at_x) * to_points, (box.y0 - at_y) * to_points)

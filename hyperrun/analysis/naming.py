@@ -44,8 +44,8 @@ def labels(named: Sequence[tuple[str, Settings]]) -> list[str]:
 def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:
     """Return a label for each run, one named twice taken once, and a note for each that is not finished.
 
-    The label is the model's name and the settings in which it differs from others of that name, or the name of its
-    folder where these are many or none.
+    The label is the model's name (behind that of the data, where it is on several) and the settings in which it differs
+    from others of that name, or the name of its folder where these are many or none.
 
     Raises:
         UserError: a folder is damaged.
@@ -55,7 +55,11 @@ def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:
         said = [read_run(path) for path in folders]
     except Unreadable as error:
         raise UserError(str(error)) from None
-    short = labels([(run.summary["model"], {**run.computed, "seed": run.summary["seed"]}) for run in said])
+    pairs = [(folders[path].config.data.name, run.summary["model"]) for run, path in zip(said, folders, strict=True)]
+    places = {model: len({data for data, other in pairs if other == model}) for _, model in pairs}
+    names = [f"{data} {model}" if places[model] > 1 else model for data, model in pairs]
+    settings = [{**run.computed, "seed": run.summary["seed"]} for run in said]
+    short = labels(list(zip(names, settings, strict=True)))
     found: dict[str, LoadedRun] = {}
     notes = []
     for label, run, path in zip(short, said, folders, strict=True):

@@ -48,6 +48,9 @@ KINDS = {
 """Kind of hypernet -> marker and colour; a kind of one's own is OTHER."""
 OTHER = ("P", "#0b7a4b")
 
+NEAR = 1.02
+"""Ratio of parameter counts that look like one."""
+
 TICKS = (
     (1,),
     (1, 3),
@@ -157,15 +160,18 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
             drawn.lines[0].set_gid(f"point-{groups.index(group)}")
         panel.plot([], [], marker, color=colour, markersize=6.5, markeredgewidth=1.4, label=label)
     counts = [group.trainable for group in groups]
+    crosses: list[tuple[float, float, str, str]] = []
+    all_changed = all(group.changed for group in groups if group.paper is not None)
     for group in groups:
         if group.paper is None:
             continue
         # where the paper's count is of one parameter only, its figure stands at our count
         x = group.paper_params if group.paper_params and group.paper_part is None else group.trainable
-        y, some = metric.shown(group.paper), len(counts) > len(groups)
+        y = metric.shown(group.paper)
         panel.plot([group.trainable, x], [value(group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
-        label = None if some else "the paper's figure"
+        label = None if crosses else "the paper's figure" + (" (another training)" if all_changed else "")
         panel.plot(x, y, "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
+        crosses.append((x, y, f"paper: {group.label}", PAPER_COLOUR))
         counts.append(x)
     low, high = min(counts), max(counts)
     room = max(1.25, (high / low) ** 0.09)
@@ -188,7 +194,13 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
     labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
     short = short_labels(curves)
     texts = [(group, short.get(group, group.label)) for group in labelled]
-    return [(group.trainable, value(group), text, kind_style(group.hypernet)[1]) for group, text in texts]
+    placed = [(group.trainable, value(group), text, kind_style(group.hypernet)[1]) for group, text in texts]
+    return placed + [cross for cross in crosses if any(one_above_the_other(cross, other) for other in crosses)]
+
+
+def one_above_the_other(cross: tuple[float, float, str, str], other: tuple[float, float, str, str]) -> bool:
+    """Whether two crosses stand so nearly at one count that it cannot be seen whose they are."""
+    return cross is not other and 1 / NEAR < cross[0] / other[0] < NEAR
 
 
 def short_labels(curves: Sequence[Curve]) -> dict[Group, str]:

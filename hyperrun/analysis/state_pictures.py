@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure as Picture
 from matplotlib.patches import Patch
 
-from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, styled, title
+from hyperrun.analysis.picture_parts import COLOURS, TITLE_SIZE, grid_of, panels, styled, title
 from hyperrun.analysis.recurrent_states import GATES, SATURATED, Histogram
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ Layers = Mapping[str, Mapping[str, Histogram]]
 
 
 @styled
-def draw_hidden(layers: Layers) -> Picture:
+def draw_hidden(layers: Layers, text: str = "") -> Picture:
     """Return the histograms of what the output gate lets through: tanh(c_t), with layer norm tanh(LN(c_t)).
 
     The paper does not say whether layer norm stands inside its phi(c_t). Here the bars are what the output gate lets
-    through, and a line is tanh(c_t) of the cell itself where layer norm makes it another.
+    through, and a line is tanh(c_t) of the cell itself where layer norm makes it another. text: what was read.
     """
     rows, columns = grid_of(len(layers), 2)
     figure, places = panels(rows, columns, 5.0, 3.4, sharex=True)
@@ -52,12 +52,16 @@ def draw_hidden(layers: Layers) -> Picture:
         panel.tick_params(labelbottom=True)
         panel.legend(loc="upper center", ncols=3, fontsize=7)
         panel.set_ylim(top=panel.get_ylim()[1] * 1.18)  # the legend lies above the bars
+    say_what_was_read(figure, text)
     return figure
 
 
 @styled
-def draw_gates(layers: Layers) -> Picture | None:
-    """Return the histograms of the gates after their nonlinearities, a row for each model; None without gates."""
+def draw_gates(layers: Layers, text: str = "") -> Picture | None:
+    """Return the histograms of the gates after their nonlinearities, a row for each model; None without gates.
+
+    text: what was read.
+    """
     gated = {label: values for label, values in layers.items() if "i" in values}
     if not gated:
         return None
@@ -72,7 +76,14 @@ def draw_gates(layers: Layers) -> Picture | None:
     ends = Patch(facecolor=SHADE, hatch=HATCH, edgecolor="white", linewidth=0)
     said = f"saturated: {GATE_ENDS}, of the candidate {TANH_ENDS}"
     figure.legend([ends], [said], loc="outside lower center")
+    say_what_was_read(figure, text)
     return figure
+
+
+def say_what_was_read(figure: Picture, text: str) -> None:
+    """Write the text that was read over all panels."""
+    if text:
+        figure.suptitle(text, fontsize=TITLE_SIZE, x=0.01, ha="left", parse_math=False)
 
 
 def share_text(found: Histogram) -> str:

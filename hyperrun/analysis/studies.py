@@ -243,8 +243,10 @@ def study_recurrent(runs: Runs, reader: Reader, findings: Findings) -> None:
         if any(found.broken for layer in reading.layers for found in layer.values()):
             findings.notes.append(f"{label}: hidden activations or gates that are not finite, which are in no bar")
     findings.numbers["recurrent"] = numbers
-    findings.pictures["hidden_activations"] = draw_hidden(panels)
-    gates = draw_gates(panels)
+    texts = [found["text"] for found in numbers.values()]
+    read = dict.fromkeys(f"{text['data']}, {text['split']} split, {text['symbols']:,} symbols" for text in texts)
+    findings.pictures["hidden_activations"] = draw_hidden(panels, "; ".join(read))
+    gates = draw_gates(panels, "; ".join(read))
     if gates is not None:
         findings.pictures["gates"] = gates
 

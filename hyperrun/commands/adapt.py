@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.arguments import Arguments, expanded
 from hyperrun.commands.hydra_app import compose_config, import_plugins
 from hyperrun.config import DataConfig, ImageData, TaskData, typed_choice
 from hyperrun.data import FORMS, ImageSet, as_images, form_and_base, load_images, load_tasks
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of order and initialization (default: 0)")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="the figures and embeddings (default: RUN/adapt.json)")
+    parser.add_argument("--out", metavar="FILE", type=expanded, help="figures and embeddings (default: RUN/adapt.json)")
     parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hyperrun.analysis.plot import picture
 from hyperrun.analysis.studies import SPLITS, Findings, analyze
-from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.arguments import Arguments, expanded
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.errors import UserError
 from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun analyze", "Draw the paper's figures from runs; several stand side by side.")
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
-    add("--out", metavar="DIR", type=Path, help="where to (default: RUN/analysis; of several runs ./analysis)")
+    add("--out", metavar="DIR", type=expanded, help="where to (default: RUN/analysis; of several runs ./analysis)")
     add("--split", choices=list(SPLITS), default="val", help="which part of a text, or of tasks' images (default: val)")
     add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols (default: 5000)")
     add("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
@@ -112,16 +112,20 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
 
 
 def saturation_table(recurrent: dict) -> Table:
-    """Return which part of the values is saturated, for each model and layer."""
+    """Return which part of the values is saturated, for each model and layer.
+
+    hidden is what the output gate lets through: tanh(c), with layer norm tanh(LN(c)); cell is then tanh(c) itself.
+    """
     text = next(iter(recurrent.values()))["text"]
     about = f"saturated beyond 0.95 (gates: below 0.05, too), {text['symbols']:,} symbols of {text['split']}"
     table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
-    for column in ("model", "hidden", "i", "g", "f", "o", "bits/symbol"):
+    values = ["hidden", *(["cell"] if any("cell" in r["layers"][0] for r in recurrent.values()) else []), *"igfo"]
+    for column in ("model", *values, "bits/symbol"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for label, found in recurrent.items():
         for n, layer in enumerate(found["layers"]):
             name = f"{label}, layer {n + 1}" if len(found["layers"]) > 1 else label
-            shares = [share(layer[key]["saturated"]) if key in layer else "" for key in ("hidden", *"igfo")]
+            shares = [share(layer[key]["saturated"]) if key in layer else "" for key in values]
             table.add_row(name, *shares, f"{found['bits_per_symbol']:.3f}")
     return table
 

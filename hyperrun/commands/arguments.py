@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import NoReturn
 
 from hyperrun.errors import UserError, nearest
@@ -20,3 +21,8 @@ class Arguments(argparse.ArgumentParser):
         unknown = re.search(r"unrecognized arguments: (\S+)", message)
         hint = nearest(unknown.group(1).partition("=")[0], options) if unknown else ""
         raise UserError(f"{message}{hint} ({self.prog} --help)")
+
+
+def expanded(typed: str) -> Path:
+    """Return a path with ~ as the home folder: of --out=~/x, or from a program, no shell has expanded it."""
+    return Path(typed).expanduser()

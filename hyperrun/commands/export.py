@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.arguments import Arguments, expanded
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.config import TaskData, TorchvisionTarget, to_dict
 from hyperrun.data import inputs_of
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--format", choices=list(FORMATS), default="safetensors", help="state dict, ONNX, or torch.export"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="where to (default: RUN/export, RUN/export/taskN)")
+    parser.add_argument("--out", metavar="DIR", type=expanded, help="where to (default: RUN/export, RUN/export/taskN)")
     parser.add_argument("--task", type=int, metavar="N", help="of a hypernet trained on tasks: for which one")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
     parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")

@@ -101,7 +101,9 @@ def composing() -> AbstractContextManager[None]:
 
 
 class ConfigLoader(ConfigLoaderImpl):
-    """Hydra's, and typed_groups_win; a class of its own, so that it is also what other processes get from a launcher.
+    """Hydra's, with typed_groups_win and typed_epochs_win.
+
+    A class of its own, so that it is also what other processes get from a launcher.
 
     Before the jobs of a sweep Hydra composes once without what is swept over, and then knows no key that only the
     swept choices have: `-m model=lstm,hyperlstm target.hidden_size=256`. Here it composes the first job instead.
@@ -127,7 +129,7 @@ class ConfigLoader(ConfigLoaderImpl):
                 cfg.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
             if self.sweep is not None and "hydra" in cfg:  # an environment variable does not get to every machine
                 cfg.hydra.job.env_set.HYPERRUN_SWEEP = self.sweep
-        return typed_groups_win(cfg, composed, self)
+        return typed_epochs_win(typed_groups_win(cfg, composed, self), composed)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         found = self.checked.pop(tuple(sweep_overrides), None)
@@ -209,6 +211,16 @@ def typed_groups_win(cfg: DictConfig, overrides: Iterable[str], loader: ConfigLo
                 OmegaConf.update(fresh, key.removeprefix(f"{group}."), OmegaConf.select(cfg, key), force_add=True)
         with open_dict(cfg):
             cfg[group] = fresh
+    return cfg
+
+
+def typed_epochs_win(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
+    """Take away the steps that an experiment set where epochs were typed and no steps: of both, steps would count."""
+    typed = {
+        o.get_key_element().lstrip("+~"): o.value() for o in OverridesParser.create().parse_overrides([*overrides])
+    }
+    if typed.get("trainer.epochs") is not None and "trainer.max_steps" not in typed:
+        cfg.trainer.max_steps = None
     return cfg
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from hyperrun.commands.arguments import Arguments
+from hyperrun.commands.arguments import Arguments, expanded
 from hyperrun.commands.eval_run import take_precision
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.config import TextData
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
     images = parser.add_argument_group("images")
     images.add_argument("--resolution", type=int, metavar="N", help="pixels of a side (default: 4 times the data's)")
     images.add_argument("--columns", type=int, metavar="N", help="images in a row (default: 10)")
-    images.add_argument("--out", type=Path, metavar="FILE", help="the PNG (default: RUN/samples.png)")
+    images.add_argument("--out", type=expanded, metavar="FILE", help="the PNG (default: RUN/samples.png)")
     args = parser.parse_args(argv)
     if not 0 <= args.seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")

@@ -40,7 +40,7 @@ from hyperrun.errors import Preempted, SweepFailed, UserError
 from hyperrun.hypernets import count_parameters
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
-from hyperrun.tracking.environment import device_name, git_commit
+from hyperrun.tracking.environment import made_with
 from hyperrun.tracking.run_folder import RECORDED, RunFolder, named
 from hyperrun.tracking.wandb_run import choose_mode, first_line, wandb_run
 from hyperrun.training import checkpoint
@@ -228,10 +228,8 @@ def run_facts(config: Config, task: Task, precision: Precision, world: World, co
         **task.facts(),
         "precision": precision.name,
         "matmul_precision": torch.get_float32_matmul_precision(),
-        "device": device_name(world.device),
+        **made_with(world.device),
         "processes": world.size,
-        "torch": torch.__version__,
-        "git": git_commit(),
         "command": command,
     }
     if config.paper is not None:
@@ -288,6 +286,7 @@ def select_and_test(
         speed["throughput/tokens_per_s"] = round(tokens / max(seconds, 1e-9), 1)
     return {
         "status": "finished",
+        **state.made_with,
         **{f"val/{name}": value for name, value in best["val"].items()},
         **{f"test/{name}": value for name, value in test.items()},
         "best/step": best["step"],

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+
+THEN = ", then "
+"""Between two of a resumed run's devices, versions or commits."""
 
 
 def device_name(device: torch.device) -> str:
@@ -37,6 +41,22 @@ def git_commit() -> str | None:
         return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def made_with(device: torch.device) -> dict[str, str | None]:
+    """Return what this process makes its figures with, as summary.json says it."""
+    return {"device": device_name(device), "torch": str(torch.__version__), "git": git_commit()}
+
+
+def and_now(before: Mapping[str, str | None], now: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return what a resumed run is made with: "A, then B" where it goes on with another B than it had last."""
+    both = dict(now)
+    for name, value in before.items():
+        if value is not None and value.split(THEN)[-1] != now[name]:
+            both[name] = f"{value}{THEN}{now[name]}"
+        else:
+            both[name] = value
+    return both
 
 
 def _git(root: Path, *args: str) -> str:

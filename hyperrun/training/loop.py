@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from hyperrun.errors import RunFailed, UserError
 from hyperrun.hypernets import generated_statistics
 from hyperrun.tasks import Task
 from hyperrun.tracking.console import Console
+from hyperrun.tracking.environment import and_now, made_with
 from hyperrun.tracking.metrics import MetricsFile
 from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
@@ -53,6 +54,8 @@ class LoopState:
     timed_s: float = 0.0
     timed_examples: int = 0
     """Seconds and examples that count towards throughput."""
+    made_with: dict[str, str | None] = field(default_factory=dict)
+    """device, torch and git of summary.json, over all processes that worked on this run: "A, then B"."""
 
 
 class Meter:
@@ -128,6 +131,7 @@ def train(
             reason = " ".join(str(error).split()[:30])
             raise UserError(f"{last} is of another run or version ({reason}); resume=never starts afresh") from None
         console.say(f"resume   from step {state.step}")
+    state.made_with = and_now(state.made_with, made_with(world.device))
     metrics = MetricsFile(folder.metrics, metrics_position) if world.is_main else None
 
     best_model: dict | None = None  # not yet written: files are written by save(), not at every small improvement

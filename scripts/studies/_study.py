@@ -39,20 +39,22 @@ def study(
     parser = Arguments(Path(sys.argv[0]).name, about or "")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, an hour or two; paper: a GPU (small)")
+    add(
+        "--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, up to a few hours; paper: a GPU (small)"
+    )
     add("--dry-run", action="store_true", help="show the jobs and which of them are done; train nothing")
     add(
         "override",
         nargs="*",
         metavar="KEY=VALUE",
-        help="goes to every line, in the place of its own: outputs=DIR seed=0",
+        help="goes to the lines that give this key, in its place, and where none does to all: outputs=DIR seed=0",
     )
     try:
         args = parser.parse_intermixed_args()
     except UserError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    lines = [replaced(shlex.split(line), args.override) for line in {"small": small, "paper": paper}[args.budget]]
+    lines = with_overrides([shlex.split(line) for line in {"small": small, "paper": paper}[args.budget]], args.override)
     status = 0
     for line in lines:
         ended = hyperrun("train", "-m", *line, *["--dry-run"] * args.dry_run)
@@ -85,11 +87,24 @@ def one_of_each(lines: Sequence[Sequence[str]]) -> list[Path]:
     return list(found.values())
 
 
-def replaced(line: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return a line with overrides in the place of those of its words that are about the same keys (one for length)."""
-    keys = {word.partition("=")[0] for word in overrides}
-    keys |= LENGTH if keys & LENGTH else set()
-    return [*(word for word in line if word.partition("=")[0] not in keys), *overrides]
+def with_overrides(lines: Sequence[Sequence[str]], overrides: Sequence[str]) -> list[list[str]]:
+    """Return lines with overrides in the place of those of their words that are about the same keys (one for length).
+
+    A key that only some lines give stays theirs: the other lines' models may not know it.
+    """
+    changed = [list(line) for line in lines]
+    for override in overrides:
+        meant = [line for line in lines if keys(line) & keys([override])]
+        for line, before in zip(changed, lines, strict=True):
+            if before in meant or not meant:
+                line[:] = [*(word for word in line if not keys([word]) & keys([override])), override]
+    return changed
+
+
+def keys(words: Sequence[str]) -> set[str]:
+    """Return the keys of `key=value` words, with both of LENGTH for one of them."""
+    found = {word.partition("=")[0] for word in words}
+    return found | LENGTH if found & LENGTH else found
 
 
 def typed(line: Sequence[str], key: str) -> str | None:

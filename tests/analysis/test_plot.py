@@ -71,6 +71,18 @@ def test_a_paper_count_far_from_ours_is_in_the_picture(tmp_path: Path) -> None:
     assert panel.get_ylim()[1] > cross.get_ydata()[0]  # type: ignore[index]
 
 
+def test_two_of_the_papers_figures_at_one_count_say_whose_they_are(tmp_path: Path) -> None:
+    for name, trainable in (("lstm1000", 4_254_050), ("lnlstm1000", 4_260_050), ("hyperlstm1000", 4_911_874)):
+        words = f"experiment=ha2016/ptb_{name}", "trainer.epochs=4"
+        command = f"hyperrun train {' '.join(words)}"
+        made_up_run(tmp_path, *words, test=1.6, trainable=trainable, command=command)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    named = [text for text in labels_of(panel) if text.startswith("paper: ")]
+    assert sorted(named) == ["paper: ptb_lnlstm1000", "paper: ptb_lstm1000"]
+    [cross, *_] = [line for line in panel.lines if line.get_marker() == "x"]
+    assert cross.get_label() == "the paper's figure (another training)"
+
+
 def crowd(outputs: Path, seed: int) -> Picture:
     """Return the picture of 13 groups of two seeds, close to each other."""
     draw_one = random.Random(seed)

@@ -157,6 +157,15 @@ def test_runs_of_one_model_are_told_apart_by_settings_else_by_folders(runs: dict
     ]
 
 
+def test_runs_on_several_data_sets_are_told_apart_by_these(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("config.yaml", "checkpoints"):
+        (tmp_path / name).symlink_to(runs["CNN"] / name)
+    other = load_run(tmp_path)
+    other.config.data.name = "sky"
+    found, _ = labelled([load_run(runs["CNN"]), other, load_run(runs["HYPERCNN"])])
+    assert list(found) == ["digits cnn", "sky cnn", "hypercnn"]
+
+
 def test_what_an_earlier_call_drew_of_other_runs_is_gone(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
     here("analyze", runs["LSTM"], "--symbols", "50", "--out", "seen")
     (tmp_path / "seen" / "notes.png").write_text("mine")

@@ -72,9 +72,19 @@ def test_what_is_typed_takes_the_place_of_the_studys_own(tmp_path: Path) -> None
 @pytest.mark.parametrize("typed", ["trainer.epochs=2", "trainer.max_steps=2"])
 def test_a_length_that_is_typed_is_the_only_one(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
     monkeypatch.syspath_prepend(REPO / "scripts" / "studies")
-    replaced = importlib.import_module("_study").replaced
-    assert replaced(["model=cnn", "trainer.max_steps=9", "trainer.epochs=9"], [typed]) == ["model=cnn", typed]
-    assert replaced(["trainer.max_steps=9"], ["seed=1"]) == ["trainer.max_steps=9", "seed=1"]
+    with_overrides = importlib.import_module("_study").with_overrides
+    assert with_overrides([["model=cnn", "trainer.max_steps=9"]], [typed]) == [["model=cnn", typed]]
+    assert with_overrides([["trainer.max_steps=9"]], ["seed=1"]) == [["trainer.max_steps=9", "seed=1"]]
+
+
+def test_a_key_that_only_some_lines_give_stays_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPO / "scripts" / "studies")
+    with_overrides = importlib.import_module("_study").with_overrides
+    lines = [["model=cnn", "seed=0"], ["model=hypercnn", "seed=0", "hypernet.z_dim=4,8"]]
+    assert with_overrides(lines, ["hypernet.z_dim=2", "seed=1", "outputs=x"]) == [
+        ["model=cnn", "seed=1", "outputs=x"],
+        ["model=hypercnn", "hypernet.z_dim=2", "seed=1", "outputs=x"],
+    ]
 
 
 @pytest.mark.slow
