@@ -2,7 +2,7 @@
 
     python scripts/studies/mnist.py [--budget small|paper] [--dry-run] [outputs=DIR] [KEY=VALUE ...]
 
-Both budgets are the full length, 50 epochs: 4 minutes a run on one quiet CPU core.
+Both budgets are the full length, 50 epochs; took 11 to 40 minutes a run on one thread of a busy 2-core CPU.
 """
 
 from _study import study
