@@ -20,7 +20,7 @@ GAP = 5.0
 ANGLES = (0, 180, 60, -60, 120, -120, 90, -90, 30, -30, 150, -150)
 """Directions in degrees in which a label may lie from its point, the best first."""
 
-ON_A_LINE = 40
+ON_A_LINE = 80
 """How many pixels farther away a label goes so as not to lie on a line."""
 
 DISTANCES = (8, 14, 24, 36, 50, 68, 90, 120)

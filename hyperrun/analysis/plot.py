@@ -169,7 +169,7 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, 
         x = group.paper_params if group.paper_params and group.paper_part is None else group.trainable
         y = metric.shown(group.paper)
         panel.plot([group.trainable, x], [value(group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
-        label = None if crosses else "the paper's figure" + (" (another training)" if all_changed else "")
+        label = None if crosses else "paper, other training" if all_changed else "the paper's figure"
         panel.plot(x, y, "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
         crosses.append((x, y, f"paper: {group.label}", PAPER_COLOUR))
         counts.append(x)

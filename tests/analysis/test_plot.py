@@ -80,7 +80,7 @@ def test_two_of_the_papers_figures_at_one_count_say_whose_they_are(tmp_path: Pat
     named = [text for text in labels_of(panel) if text.startswith("paper: ")]
     assert sorted(named) == ["paper: ptb_lnlstm1000", "paper: ptb_lstm1000"]
     [cross, *_] = [line for line in panel.lines if line.get_marker() == "x"]
-    assert cross.get_label() == "the paper's figure (another training)"
+    assert cross.get_label() == "paper, other training"
 
 
 def crowd(outputs: Path, seed: int) -> Picture:
