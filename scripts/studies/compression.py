@@ -3,7 +3,8 @@
     python scripts/studies/compression.py [--budget small|paper] [--dry-run] [outputs=DIR] [KEY=VALUE ...]
     hyperrun compare outputs/digits --plot compression.png
 
-small: Wide ResNet 16-2 on scikit-learn's digits, 39 runs; took 11 seconds to 2 minutes each. paper: 40-2 on CIFAR-10, 100 epochs each.
+small: Wide ResNet 16-2 on scikit-learn's digits, 39 runs; took 11 seconds to 2 minutes each.
+paper: 40-2 on CIFAR-10, 100 epochs each.
 """
 
 from _study import study
