@@ -40,7 +40,7 @@ def study(
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add(
-        "--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, up to a few hours; paper: a GPU (small)"
+        "--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, a few hours; paper: a GPU (small)"
     )
     add("--dry-run", action="store_true", help="show the jobs and which of them are done; train nothing")
     add(
