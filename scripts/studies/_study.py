@@ -39,9 +39,7 @@ def study(
     parser = Arguments(Path(sys.argv[0]).name, about or "")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add(
-        "--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, a few hours; paper: a GPU (small)"
-    )
+    add("--budget", choices=BUDGETS, default="small", help="small: 2 CPU cores, a few hours; paper: a GPU (small)")
     add("--dry-run", action="store_true", help="show the jobs and which of them are done; train nothing")
     add(
         "override",
