@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,8 @@ def isolated_user(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest
     $WANDB_MODE is disabled; a test about tracking sets tracking.wandb.mode=offline or deletes the variable.
     """
     home = tmp_path_factory.mktemp("home")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # pytest in the background of a script: it would be inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("WANDB_", "HYPERRUN_", "HYDRA_")):
