@@ -131,10 +131,21 @@ def ray_jobs(launcher: Any) -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def slurm_jobs(launcher: Any) -> Iterator[Callable[[], bool]]:
-    """Yield what says that jobs in Slurm's queue are nobody's children: people log out, and look in tomorrow."""
+    """Yield what says that jobs in Slurm's queue are nobody's children: people log out, and look in tomorrow.
+
+    Raises:
+        UserError: the warning that a job's time is up would come while it starts, and kill it.
+    """
+    local = type(launcher).__name__ == "LocalLauncher"  # hydra/launcher=submitit_local
+    if not local:
+        delay, minutes = launcher.params["signal_delay_s"], launcher.params["timeout_min"]
+        if delay >= 60 * minutes:
+            raise UserError(
+                f"hydra.launcher.timeout_min={minutes} is no more than hydra.launcher.signal_delay_s={delay} seconds: "
+                "the jobs would be asked to stop as they start"
+            )
 
     def ask() -> bool:
-        local = type(launcher).__name__ == "LocalLauncher"  # hydra/launcher=submitit_local
         where = "in processes of their own" if local else "in Slurm's queue (squeue shows them, scancel ends them)"
         print(f"hyperrun: the jobs go on {where}", file=sys.stderr)
         return False

@@ -216,9 +216,12 @@ class Cluster:
         return self("squeue", "--noheader", "--partition=low", "--format=%T")
 
     def start_now(self) -> None:
-        """Let a job that was put back begin at once, not in two minutes."""
+        """Let a job that was put back begin now, not in two minutes.
+
+        Not in the second in which it was put back: Slurm would take it for the one that it has just ended.
+        """
         job = self("squeue", "--noheader", "--partition=low", "--format=%i")
-        self("scontrol", "update", f"jobid={job}", "starttime=now")
+        self("scontrol", "update", f"jobid={job}", "starttime=now+2")
 
 
 @pytest.mark.slow
@@ -243,9 +246,12 @@ def test_a_job_that_slurm_preempts_resumes(start: Start, tmp_path: Path, slurm: 
 
 @pytest.mark.slow
 def test_a_job_whose_time_is_up_goes_back_into_the_queue(start: Start, tmp_path: Path, slurm: dict[str, str]) -> None:
-    """SIGUSR2 is what Slurm sends signal_delay_s before that. The second time is one too many."""
+    """SIGUSR2 is what Slurm sends signal_delay_s before that. The second time is one too many.
+
+    (submitit takes it for a preemption in all but the last ten minutes.)
+    """
     cluster = Cluster(slurm)
-    times = ("hydra.launcher.timeout_min=1", "hydra.launcher.max_num_timeout=1")
+    times = ("hydra.launcher.timeout_min=10", "hydra.launcher.max_num_timeout=1")
     running = start("train", "-m", *LONG, "trainer.max_steps=100000", "seed=0", *ON["slurm"], *times, env=ENV | slurm)
     warn = ("scancel", "--signal=USR2", "--name=hyperrun")
     wait_until(running, lambda: trained(tmp_path, (0,)))
@@ -280,6 +286,16 @@ def test_jobs_that_slurm_refuses(start: Start, tmp_path: Path, slurm: dict[str, 
     assert running.wait(PATIENCE) == 2
     assert running.err.endswith("\nhyperrun: error: Slurm refused the jobs: invalid partition specified: gpu\n")
     assert "Traceback" not in running.err
+
+
+def test_a_warning_that_would_come_at_the_start(start: Start, tmp_path: Path) -> None:
+    running = start("train", "-m", *FAST, "hydra/launcher=slurm", "hydra.launcher.timeout_min=2", env=ENV)
+    assert running.wait() == 2
+    assert running.err.endswith(
+        "hyperrun: error: hydra.launcher.timeout_min=2 is no more than hydra.launcher.signal_delay_s=120 seconds: "
+        "the jobs would be asked to stop as they start\n"
+    )
+    assert not list(tmp_path.glob("outputs/digits/*"))
 
 
 @pytest.mark.slow
