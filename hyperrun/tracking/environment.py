@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ import torch
 
 THEN = ", then "
 """Between two of a resumed run's devices, versions or commits."""
+
+UNKNOWN = "unknown"
+"""Beside a known one: the commit of a process whose hyperrun was not a checkout."""
 
 
 def device_name(device: torch.device) -> str:
@@ -31,6 +35,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache  # what is committed while this process runs is not what it runs
 def git_commit() -> str | None:
     """Return the commit of hyperrun's own checkout, with "+" if files were changed; None when installed as a wheel."""
     root = Path(__file__).resolve().parents[2]
@@ -52,10 +57,8 @@ def and_now(before: Mapping[str, str | None], now: Mapping[str, str | None]) -> 
     """Return what a resumed run is made with: "A, then B" where it goes on with another B than it had last."""
     both = dict(now)
     for name, value in before.items():
-        if value is not None and value.split(THEN)[-1] != now[name]:
-            both[name] = f"{value}{THEN}{now[name]}"
-        else:
-            both[name] = value
+        had, has = value or UNKNOWN, now[name] or UNKNOWN
+        both[name] = value if had.split(THEN)[-1] == has else f"{had}{THEN}{has}"
     return both
 
 

@@ -16,6 +16,8 @@ def test_a_run_is_made_with_what_all_its_processes_had() -> None:
     assert moved == {"device": "A, then B", "torch": "2.15", "git": None}
     assert and_now(moved, {**A, "device": "B"}) == moved, "again where it was last"
     assert and_now(moved, A)["device"] == "A, then B, then A"
+    assert and_now(A, {**A, "git": "0123"})["git"] == "unknown, then 0123", "begun with an installed hyperrun"
+    assert and_now({**A, "git": "unknown, then 0123"}, A)["git"] == "unknown, then 0123, then unknown"
 
 
 def test_this_process_has_a_device_and_versions() -> None:
