@@ -11,6 +11,9 @@ from matplotlib.transforms import Bbox
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Label = tuple[float, float, str, str]
+"""x and y of the point that it belongs to, its text, its colour."""
+
 POINT = 6.0
 """Half the side, in pixels at 100 dpi, of what a marker keeps free of labels."""
 
@@ -27,8 +30,8 @@ DISTANCES = (8, 14, 24, 36, 50, 68, 90, 120)
 """And how far from it, in pixels at 100 dpi."""
 
 
-def place_labels(panel: Axes, labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write (x, y, text, colour) labels into a panel whose layout is final, with a thin line where one lies far off.
+def place_labels(panel: Axes, labels: Sequence[Label]) -> None:
+    """Write labels into a panel whose layout is final, with a thin line where one lies far off.
 
     Each takes the nearest place in the panel where it covers no point, no error bar and no other label, and no line
     either if there is such a place within reach; one for which there is no place is left out.

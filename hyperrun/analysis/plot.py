@@ -18,9 +18,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from hyperrun.analysis.curves import Curve, find_curves
 from hyperrun.analysis.groups import Comparison, Group
-from hyperrun.analysis.labels import place_labels
+from hyperrun.analysis.labels import Label, place_labels
 from hyperrun.analysis.runs import is_number
 from hyperrun.errors import printable
+from hyperrun.metrics import Metric
 from hyperrun.tracking.metrics import read_metrics
 from hyperrun.tracking.run_folder import METRICS as ROWS
 
@@ -61,7 +62,7 @@ TICKS = (
 )
 """What of every power of ten gets a tick; the first row that gives enough of them is taken."""
 
-FRONT_COLOUR, PAPER_COLOUR = "#2e8540", "#a61e4d"
+FRONT_COLOUR, PAPER_COLOUR, TWIN_COLOUR = "#2e8540", "#a61e4d", "#6b7078"
 
 STYLE: Any = {
     "font.size": 9,
@@ -122,83 +123,112 @@ def kind_style(hypernet: str) -> tuple[str, str]:
     return KINDS.get(hypernet, OTHER)
 
 
-def draw_panel(panel: Axes, comparison: Comparison) -> list[tuple[float, float, str, str]]:
-    """Draw a comparison; return (x, y, text, colour) of the labels that are to be placed."""
-    metric, groups = comparison.metric, comparison.groups
-
-    def value(group: Group) -> float:
-        return metric.shown(group.test.mean)
-
-    panel.set_xscale("log")
+def draw_panel(panel: Axes, comparison: Comparison) -> list[Label]:
+    """Draw a comparison; return the labels that are to be placed."""
+    metric, groups, front = comparison.metric, comparison.groups, comparison.front
     curves = find_curves(groups)
     on_curves = [group for curve in curves for group in curve.groups]
-    for i, group in enumerate(g for g in groups if g.twin is not None and g not in on_curves):
-        assert group.twin is not None
-        x, y = [group.trainable, group.twin.trainable], [value(group), value(group.twin)]
-        label = "to its direct twin" if i == 0 else None
-        panel.plot(x, y, ":", color="#6b7078", linewidth=1.1, zorder=1, label=label)
-    front = comparison.front
-    if len(front) > 1:  # a staircase: between two of its groups, the smaller one is the best that is as small
-        corners = [(b.trainable, value(a)) for a, b in itertools.pairwise(front)]
-        steps = [(group.trainable, value(group)) for group in front]
-        x, y = zip(*[place for pair in itertools.zip_longest(steps, corners) for place in pair if place], strict=True)
-        panel.plot(x, y, "-", color=FRONT_COLOUR, linewidth=1.4, alpha=0.65, zorder=2, label="Pareto front (filled)")
+    panel.set_xscale("log")
+    draw_twins(panel, metric, [group for group in groups if group not in on_curves])
+    draw_front(panel, metric, front)
     for points in (curve.groups for curve in curves):
-        x, y = [group.trainable for group in points], [value(group) for group in points]
+        x, y = [group.trainable for group in points], [value(metric, group) for group in points]
         panel.plot(x, y, "-", color=kind_style(points[0].hypernet)[1], linewidth=1.2, alpha=0.5, zorder=2)
+    draw_groups(panel, metric, groups)
+    crosses = draw_crosses(panel, metric, groups)
+    set_axes(panel, comparison, [*(group.trainable for group in groups), *(cross[0] for cross in crosses)])
+    draw_levels(panel, metric, on_curves)
+    # below the axis: above it the legend would cover points
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4, columnspacing=1.2)
+    labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
+    short = short_labels(curves)
+    texts = [(group, short.get(group, group.label)) for group in labelled]
+    placed = [(group.trainable, value(metric, group), text, kind_style(group.hypernet)[1]) for group, text in texts]
+    return placed + [cross for cross in crosses if any(one_above_the_other(cross, other) for other in crosses)]
+
+
+def value(metric: Metric, group: Group) -> float:
+    return metric.shown(group.test.mean)
+
+
+def draw_twins(panel: Axes, metric: Metric, groups: Sequence[Group]) -> None:
+    """Draw a line from each group to its direct twin."""
+    label: str | None = "to its direct twin"
+    for group in groups:
+        if group.twin is not None:
+            x, y = [group.trainable, group.twin.trainable], [value(metric, group), value(metric, group.twin)]
+            panel.plot(x, y, ":", color=TWIN_COLOUR, linewidth=1.1, zorder=1, label=label)
+            label = None
+
+
+def draw_front(panel: Axes, metric: Metric, front: Sequence[Group]) -> None:
+    """Draw a staircase: between two groups of the front, the smaller one is the best that is as small."""
+    if len(front) < 2:
+        return
+    corners = [(b.trainable, value(metric, a)) for a, b in itertools.pairwise(front)]
+    steps = [(group.trainable, value(metric, group)) for group in front]
+    x, y = zip(*[place for pair in itertools.zip_longest(steps, corners) for place in pair if place], strict=True)
+    panel.plot(x, y, "-", color=FRONT_COLOUR, linewidth=1.4, alpha=0.65, zorder=2, label="Pareto front (filled)")
+
+
+def draw_groups(panel: Axes, metric: Metric, groups: Sequence[Group]) -> None:
+    """Draw each group at its mean with its standard deviation, its number as SVG id: point-0, point-1, ..."""
     for hypernet in sorted({group.hypernet for group in groups}, key=lambda kind: (kind != "none", kind)):
         marker, colour = kind_style(hypernet)
-        name = "direct" if hypernet == "none" else f"{hypernet} hypernet"
-        label: str | None = name.replace("$", r"\$")
-        for group in (g for g in groups if g.hypernet == hypernet):
+        for number, group in enumerate(groups):
+            if group.hypernet != hypernet:
+                continue
             std = metric.shown(group.test.std) if group.test.std else None
             face = colour if group.on_front else "white"
             drawn = panel.errorbar(
-                group.trainable, value(group), yerr=std, fmt=marker, color=colour, markerfacecolor=face,
+                group.trainable, value(metric, group), yerr=std, fmt=marker, color=colour, markerfacecolor=face,
                 markersize=6.5, markeredgewidth=1.4, elinewidth=1, capsize=3, zorder=3,
             )  # fmt: skip
-            drawn.lines[0].set_gid(f"point-{groups.index(group)}")
+            drawn.lines[0].set_gid(f"point-{number}")
+        label = "direct" if hypernet == "none" else f"{hypernet} hypernet".replace("$", r"\$")
         panel.plot([], [], marker, color=colour, markersize=6.5, markeredgewidth=1.4, label=label)
-    counts = [group.trainable for group in groups]
-    crosses: list[tuple[float, float, str, str]] = []
-    all_changed = all(group.changed for group in groups if group.paper is not None)
-    for group in groups:
-        if group.paper is None:
-            continue
+
+
+def draw_crosses(panel: Axes, metric: Metric, groups: Sequence[Group]) -> list[Label]:
+    """Draw a cross for each figure of the paper, joined to our group; return the crosses' labels."""
+    crosses: list[Label] = []
+    published = [(group, group.paper) for group in groups if group.paper is not None]
+    what = "paper, other training" if all(group.changed for group, _ in published) else "the paper's figure"
+    for group, figure in published:
         # where the paper's count is of one parameter only, its figure stands at our count
         x = group.paper_params if group.paper_params and group.paper_part is None else group.trainable
-        y = metric.shown(group.paper)
-        panel.plot([group.trainable, x], [value(group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
-        label = None if crosses else "paper, other training" if all_changed else "the paper's figure"
+        y = metric.shown(figure)
+        panel.plot([group.trainable, x], [value(metric, group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
+        label = None if crosses else what
         panel.plot(x, y, "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
         crosses.append((x, y, f"paper: {group.label}", PAPER_COLOUR))
-        counts.append(x)
+    return crosses
+
+
+def draw_levels(panel: Axes, metric: Metric, on_curves: Sequence[Group]) -> None:
+    """Draw one line for the twin of a whole curve: one from each of its points would be a fan."""
+    levels = {value(metric, group.twin) for group in on_curves if group.twin is not None}
+    for i, level in enumerate(sorted(levels)):
+        label = "level of the direct twin" if i == 0 else None
+        panel.plot(panel.get_xlim(), [level, level], ":", color=TWIN_COLOUR, linewidth=1.1, zorder=1, label=label)
+
+
+def set_axes(panel: Axes, comparison: Comparison, counts: Sequence[float]) -> None:
+    """Set limits that have room for all counts, round ticks, and what the axes show."""
     low, high = min(counts), max(counts)
     room = max(1.25, (high / low) ** 0.09)
     panel.set_xlim(low / room, high * room**1.6)  # labels stand to the right of their points, as a rule
-    # one line for a whole curve: one from each of its points would be a fan
-    levels = {value(group.twin) for group in on_curves if group.twin is not None}
-    for i, level in enumerate(sorted(levels)):
-        label = "level of the direct twin" if i == 0 else None
-        panel.plot(panel.get_xlim(), [level, level], ":", color="#6b7078", linewidth=1.1, zorder=1, label=label)
     panel.xaxis.set_major_locator(FixedLocator(parameter_ticks(low / room, high * room**1.6, most=8)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: count_text(tick)))
     panel.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     panel.margins(y=0.12)
     panel.set_xlabel("trainable parameters")
-    panel.set_ylabel(f"test {metric.heading} ({comparison.better})")
+    panel.set_ylabel(f"test {comparison.metric.heading} ({comparison.better})")
     panel.set_title(comparison.data, loc="left", parse_math=False)
-    # below the axis: above it the legend would cover points
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4, columnspacing=1.2)
-    labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
-    short = short_labels(curves)
-    texts = [(group, short.get(group, group.label)) for group in labelled]
-    placed = [(group.trainable, value(group), text, kind_style(group.hypernet)[1]) for group, text in texts]
-    return placed + [cross for cross in crosses if any(one_above_the_other(cross, other) for other in crosses)]
 
 
-def one_above_the_other(cross: tuple[float, float, str, str], other: tuple[float, float, str, str]) -> bool:
+def one_above_the_other(cross: Label, other: Label) -> bool:
     """Whether two crosses stand so nearly at one count that it cannot be seen whose they are."""
     return cross is not other and 1 / NEAR < cross[0] / other[0] < NEAR
 
