@@ -126,7 +126,9 @@ def begin(mode: str, **arguments: Any) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the one thing that would still use it
     import wandb
 
-    settings = wandb.Settings(console="off", init_timeout=60, silent=True)
+    # what is given here would win over the environment
+    patience = float(os.environ.get("WANDB_INIT_TIMEOUT", 60))
+    settings = wandb.Settings(console="off", init_timeout=patience, silent=True)
     return wandb.init(mode=mode, settings=settings, **arguments)  # type: ignore[arg-type]
 
 
