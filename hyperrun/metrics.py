@@ -46,6 +46,11 @@ METRICS = {
 """Every figure a task may select its checkpoint by (Task.metric)."""
 
 
+def compression_text(ratio: float) -> str:
+    """Return the parameters of a target for each one that is trained: two decimals, of a small ratio two digits."""
+    return f"{ratio:.2f}" if ratio >= 0.095 else f"{ratio:.2g}"
+
+
 def higher_is_better(metric: str) -> bool:
     """Return whether more of it is better.
 

@@ -52,6 +52,9 @@ def load_run(run: str | Path, which: str = "best", device: torch.device | str = 
     folder = find_run(str(run))
     config = folder.read_config()
     path = folder.checkpoints / f"{which}.pt"
+    last = folder.checkpoints / "last.pt"
+    if which == "best" and not path.exists() and last.exists():
+        raise UserError(f"there is no checkpoint {path}, but there is {last.name} (--checkpoint last)")
     state = checkpoint.load(path, device)
     vocabulary = None
     if isinstance(config.data, TextData):

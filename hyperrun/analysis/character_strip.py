@@ -84,7 +84,7 @@ class Strip:
         first = f"first {self.left_out} symbols are" if self.left_out > 1 else "first symbol is"
         return (
             f"Each row has a scale of its own: its colour is full from the 99th percentile of its changes at "
-            f"{self.count:,} symbols. The {first} left out."
+            f"{self.count:,} symbol{'s' if self.count > 1 else ''}. The {first} left out."
         )
 
     def said_of_broken(self) -> str:

@@ -19,6 +19,8 @@ from hyperrun.analysis.picture_parts import (
     MOST_NAMED,
     SIGNED_MAP,
     explain_colours,
+    fill,
+    grid_of,
     layer_colours,
     panels,
     short_names,
@@ -111,9 +113,9 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return heat maps of title -> embeddings, side by side: 1 is the same direction, 0 none in common."""
     most = max(len(found.layers) for found in embeddings.values())
     side = min(9.0, max(3.6, 1.8 + 0.17 * most))
-    figure, places = panels(1, len(embeddings), side + 1.6, side, square=True)
+    figure, places = panels(*grid_of(len(embeddings)), side + 1.6, side, square=True)
     drawn = None
-    for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
+    for panel, (label, found) in fill(places, embeddings.items()):
         similarity, names = found.similarity(), short_names(list(found.layers))
         count = len(names)
         rows = [f"{name}  {n + 1}" for n, name in enumerate(names)]
@@ -121,7 +123,7 @@ def draw_similarity(embeddings: Mapping[str, Embeddings]) -> Picture:
         panel.set_xlabel("layer")
         title(panel, f"{label}\ncosine similarity of mean embeddings{said_of_broken(similarity)}")
     if drawn is not None:
-        explain_heat(figure, drawn, places[0])
+        explain_heat(figure, drawn, [panel for row in places for panel in row])
     return figure
 
 
@@ -164,8 +166,8 @@ def explain_heat(figure: Picture, drawn: ScalarMappable, places: Sequence[Axes])
 @styled
 def draw_projection(embeddings: Mapping[str, Embeddings]) -> Picture:
     """Return the first two principal components of all tiles' embeddings, coloured by layer; title -> embeddings."""
-    figure, places = panels(1, len(embeddings), 5.6, 4.8)
-    for panel, (label, found) in zip(places[0], embeddings.items(), strict=True):
+    figure, places = panels(*grid_of(len(embeddings)), 5.6, 4.8)
+    for panel, (label, found) in fill(places, embeddings.items()):
         sound = found.finite()
         points, parts = sound.projected()
         names = short_names(list(points))

@@ -51,10 +51,10 @@ def finite_or_nan(value: Any) -> float:
 
 
 @styled
-def draw_generated(curves: Mapping[str, Curves], selected: Mapping[str, int] | None = None) -> Picture:
+def draw_generated(curves: Mapping[str, Curves], marks: Mapping[str, tuple[str, int]] | None = None) -> Picture:
     """Return norm and standard deviation of the generated tensors over the steps: a row of panels for each run.
 
-    selected: label of a run -> step of its selected checkpoint, where a thin line stands.
+    marks: label of a run -> what stands at which step ("selected checkpoint"), as a dotted line.
 
     One line for each layer; more than eight are coloured by depth. All runs have one scale, so that they can be
     compared. It is logarithmic where the values differ by more than a factor of 20: a hypernet that dies or explodes
@@ -65,19 +65,20 @@ def draw_generated(curves: Mapping[str, Curves], selected: Mapping[str, int] | N
         everything = [v for found in curves.values() for curve in found.values() for v in curve[key]]
         values = [v for v in everything if math.isfinite(v)]
         logarithmic = bool(values) and min(values) > 0 and max(values) > 20 * min(values)
-        for row, (label, found) in zip(places, curves.items(), strict=True):
+        for row, (run, found) in zip(places, curves.items(), strict=True):
             panel = row[column]
             if logarithmic:
                 panel.set_yscale("log")
             draw_layers(panel, found, key)
-            if selected is not None and label in selected:
-                step = selected[label]
-                panel.axvline(step, color="black", linewidth=0.8, label=f"selected checkpoint, step {step:,}")
+            if marks is not None and run in marks:
+                text, step = marks[run]
+                label = f"{text}, step {step:,}"
+                panel.axvline(step, color="black", linestyle=":", linewidth=1, label=label)
             panel.set_xlabel("optimizer step")
             panel.set_ylabel(what)
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
             panel.tick_params(labelleft=True)
-            title(panel, f"{label}\n{what} of the generated tensors")
+            title(panel, f"{run}\n{what} of the generated tensors")
         if not logarithmic:
             places[0][column].set_ylim(bottom=0)
     for row, found in zip(places, curves.values(), strict=True):

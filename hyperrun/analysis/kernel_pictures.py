@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MOST_LAYERS = 4
 """Layers drawn of a deep network, evenly chosen."""
 
+MOST_BESIDE = 6
+"""Runs whose kernels stand beside each other; those of more stand in several rows."""
+
 MOST_CHANNELS = 32
 """Of each kind that are drawn of a kernel, as many as the paper's largest picture has."""
 
@@ -67,18 +70,19 @@ def chosen_layers(names: Sequence[str]) -> list[str]:
 def arranged(blocks: Blocks) -> list[list[Kernel]]:
     """Return the rows in which the kernels stand: all of one layer beside each other, as many layers as find room.
 
-    There are as many columns as the block of most runs needs, or two or three of fewer runs: whatever leaves the fewest
-    places empty.
+    There are as many columns as the block of most runs needs (but no more than MOST_BESIDE), or two or three of fewer
+    runs: whatever leaves the fewest places empty.
     """
-    widest = max(len(layer) for block in blocks for layer in block)
+    widest = min(MOST_BESIDE, max(len(layer) for block in blocks for layer in block))
     count = sum(len(layer) for block in blocks for layer in block)
     choices = []
     for columns in range(max(widest, min(count, 2)), max(widest, min(count, 3)) + 1):
         rows = []
         for block in blocks:
-            at_once = columns // len(block[0])
-            layers = [block[n : n + at_once] for n in range(0, len(block), at_once)]
-            rows += [[kernel for layer in some for kernel in layer] for some in layers]
+            at_once = max(1, columns // len(block[0]))
+            for n in range(0, len(block), at_once):
+                line = [kernel for layer in block[n : n + at_once] for kernel in layer]
+                rows += [line[start : start + columns] for start in range(0, len(line), columns)]
         empty = sum(max(map(len, rows)) - len(row) for row in rows)
         choices.append((empty, len(rows), rows))
     return min(choices, key=lambda choice: choice[:2])[2]
@@ -133,8 +137,14 @@ def title_of(kernel: Kernel) -> str:
     text = f"{kernel.label}\n{kernel.name}, {how}\n{shape}"
     count, bad = kernel.weight.numel(), int((~kernel.weight.isfinite()).sum())
     if bad:
-        text += f"\nnot finite{f': {bad:,} of {count:,} weights' if bad < count else ''} (black)"
+        where = "black" if broken_pixels(kernel).any() else "none of them drawn here"
+        text += f"\nnot finite{f': {bad:,} of {count:,} weights' if bad < count else ''} ({where})"
     return text
+
+
+def broken_pixels(kernel: Kernel) -> np.ndarray:
+    """Return which pixels of a kernel's image stand for weights that are not finite, bool [height, width]."""
+    return tiled((~kernel.weight.detach().cpu().isfinite()).float())[0].numpy() == 1
 
 
 def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, down: Numbered, cell: int) -> None:
@@ -154,12 +164,12 @@ def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, do
         axis.set_ticks([cell * n + (cell - 2) / 2 if cell > 1 else n for n in range(0, numbers, every)])
         axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
         axis.set_tick_params(length=0)
-    finite, broken = image[image.isfinite()], ~kernel.weight.detach().cpu().isfinite()
+    finite, broken = image[image.isfinite()], broken_pixels(kernel)
     largest = (float(finite.double().abs().quantile(FULL)) if len(finite) else 0.0) or 1.0
     colours = matplotlib.colormaps[SIGNED_MAP].with_extremes(bad="#ffffff")
     drawn = panel.imshow(image.numpy(), cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
     if broken.any():
-        shown = np.where(tiled(broken.float())[0].numpy() == 1, 1.0, np.nan)
+        shown = np.where(broken, 1.0, np.nan)
         panel.imshow(shown, cmap=ListedColormap(["#000000"]), interpolation="nearest")
     if len(finite):
         aside, high = (WIDTH - 1.3) / inches[0], max(0.8, BAR / inches[1])  # what is an inch of a small image

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,6 +17,8 @@ from hyperrun.analysis.plot import DPI, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+T = TypeVar("T")
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8a8a8a")
 """Of Okabe and Ito, the strongest first."""
@@ -101,3 +103,11 @@ def grid_of(count: int, most_columns: int = 3) -> tuple[int, int]:
     """Return rows and columns that hold so many panels."""
     columns = min(count, most_columns)
     return math.ceil(count / columns), columns
+
+
+def fill(places: Sequence[Sequence[Axes]], items: Collection[T]) -> Iterator[tuple[Axes, T]]:
+    """Yield each item with its panel, row by row; panels that are left over show nothing."""
+    flat = [panel for row in places for panel in row]
+    for panel in flat[len(items) :]:
+        panel.set_axis_off()
+    yield from zip(flat, items, strict=False)

@@ -13,7 +13,7 @@ from hyperrun.analysis.runs import Run, Runs
 from hyperrun.analysis.table import figure_text, md_cell, md_row
 from hyperrun.config import PaperConfig
 from hyperrun.errors import printable
-from hyperrun.metrics import METRICS, Metric, from_paper
+from hyperrun.metrics import METRICS, Metric, compression_text, from_paper
 
 NOT_RUN = "not run"
 
@@ -101,7 +101,7 @@ def sections(comparisons: Sequence[Comparison], experiments: Iterable[Experiment
         for group in comparison.groups
         if (name := group.runs[0].summary.get("experiment")) in known
     ]
-    run = {experiment.name for experiment, _, _ in placed}
+    run = {experiment.name for experiment, comparison, _ in placed if comparison.data == experiment.data}
     found: dict[str, Section] = {}
     for experiment, comparison, group in placed:
         title = f"{experiment.name.partition('/')[0]}: {comparison.data}"
@@ -170,19 +170,30 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
     for experiment, group in section.rows:
         printed = [paper_cell(experiment, group), printed_params(experiment, group)]
         if group is None:
-            begun = sum(run.summary.get("experiment") == experiment.name for run in unfinished)
+            begun = sum(is_of(run, experiment) for run in unfinished)
             state = f"not finished ({begun} begun)" if begun else NOT_RUN
             size = compression(experiment.target, experiment.trainable)
             cells = [f"{experiment.trainable:,}", size, state, *printed, ""]
         else:
             size = compression(group.target, group.trainable)
-            ours = figure_text(group.metric, group.test)
+            ours = figure_text(group.metric, group.test) + also_begun(group, unfinished)
             cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.least("time/train_s"))]
         rows.append([name_cell(experiment, group, section), *cells])
     figure = f"test {section.metric.heading}" if section.metric else "test"
     return markdown_table(
         ["experiment", "parameters", "compression", figure, "paper", "the paper's parameters", "time"], rows
     )
+
+
+def is_of(run: Run, experiment: Experiment) -> bool:
+    return run.summary.get("experiment") == experiment.name and run.summary.get("data") == experiment.data
+
+
+def also_begun(group: Group, unfinished: Sequence[Run]) -> str:
+    """Return words on the seeds of a group that did not finish: a mean over those that did may flatter."""
+    finished = {str(run.summary.get("seed")) for run in group.runs}
+    lost = {str(run.summary.get("seed")) for run in unfinished if run.computed == group.computed} - finished
+    return f", {len(lost)} more not finished" if lost else ""
 
 
 def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -260,7 +271,7 @@ def reasons(section: Section) -> list[str]:
         if otherwise:
             said += f"; trained {', '.join(otherwise)}"
         if experiment.paper is not None and experiment.paper.left_open:
-            said += f"; left open there: {experiment.paper.left_open}"
+            said += f"; what the paper leaves open: {experiment.paper.left_open}"
         lines.append(f"- {name_cell(experiment, None, section)}: {said}.")
     return ["Why these are behind:", "", *lines, ""] if lines else []
 
@@ -300,7 +311,7 @@ def code(text: str) -> str:
 
 
 def compression(target: int, trainable: int) -> str:
-    return f"{target / trainable:.2f}" if target != trainable else ""
+    return compression_text(target / trainable) if target != trainable else ""
 
 
 def duration(seconds: float | None) -> str:

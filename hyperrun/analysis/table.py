@@ -17,7 +17,7 @@ from rich.text import Text
 from hyperrun.analysis.groups import Comparison, Figure, Group, compare
 from hyperrun.analysis.runs import Run, Runs
 from hyperrun.errors import printable
-from hyperrun.metrics import Metric
+from hyperrun.metrics import Metric, compression_text
 
 NARROWEST_LABEL = 18
 """Characters below which a column of labels is not squeezed; other columns go first."""
@@ -54,7 +54,7 @@ def columns(comparison: Comparison) -> list[Column]:
         Column("model", lambda g: g.label, justify="left"),
         Column("trainable", lambda g: f"{g.trainable:,}"),
         Column("target", lambda g: f"{g.target:,}", goes=4),
-        Column("compr.", lambda g: f"{g.target / g.trainable:.2f}", goes=2),
+        Column("compr.", lambda g: compression_text(g.target / g.trainable), goes=2),
         Column(f"val {metric.heading}", lambda g: figure_text(metric, g.val), goes=3),
         Column(f"test {metric.heading}", lambda g: figure_text(metric, g.test)),
         Column("paper", paper_text, goes=1),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import PercentFormatter
 
 from hyperrun.analysis.embedding_pictures import explain_heat, heat_map, said_of_broken
 from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, short_names, styled, title
-from hyperrun.analysis.task_weights import TaskWeights, positions
+from hyperrun.analysis.task_weights import Spread, TaskWeights, positions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,11 +32,27 @@ MOST_COLUMNS = 5
 
 MATRICES, VECTORS = "weights (two dimensions or more)", "biases and scales"
 
-RATIO = "standard deviation over the tasks / within the tensor"
+RATIO = "standard deviation over the {} / within the tensor"
 SAME_AS_DRAWS = "1: as different as independent draws"
 
 Found = Mapping[str, TaskWeights]
 """Title of a run -> what was seen in it."""
+
+
+class Compared(Protocol):
+    """What was made for several tasks, or for several images."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def spread(self) -> dict[str, Spread]: ...
+
+    @property
+    def shapes(self) -> dict[str, list[int]]: ...
+
 
 Ratios = Sequence[float | None]
 """Of each tensor; None where there is none."""
@@ -77,8 +93,8 @@ def draw_task_similarity(found: Found) -> Picture:
 
 
 @styled
-def draw_spread(found: Found) -> Picture:
-    """Return how much every generated tensor differs between tasks, from the first layer to the last."""
+def draw_spread(found: Mapping[str, Compared], what: str) -> Picture:
+    """Return how much every generated tensor differs between tasks or images (what), the first layer first."""
     most = max(len(seen.spread) for seen in found.values())
     height = 3.2 if most > MOST_BARS else 1.4 + 0.24 * most
     largest = max([1.0, *(one.ratio for seen in found.values() for one in seen.spread.values() if finite(one.ratio))])
@@ -89,9 +105,11 @@ def draw_spread(found: Found) -> Picture:
         matrices = [len(shape) > 1 for shape in seen.shapes.values()]
         if most <= MOST_BARS:
             draw_bars(panel, names, ratios, matrices, largest)
+            panel.set_xlabel(RATIO.format(what))
         else:
             draw_lines(panel, names, ratios, matrices, largest)
-        title(panel, f"{label}\nhow much the generated weights differ between {len(seen.names)} tasks")
+            panel.set_ylabel(RATIO.format(what).replace(" / ", "\n/ "))
+        title(panel, f"{label}\nhow much the generated weights differ between {seen.count} {what}")
     explained = {
         text: artist for row in places for artist, text in zip(*row[0].get_legend_handles_labels(), strict=True)
     }
@@ -128,7 +146,6 @@ def draw_bars(panel: Axes, names: list[str], ratios: Ratios, matrices: list[bool
     panel.invert_yaxis()
     panel.grid(False, axis="y")
     panel.set_xlim(0, 1.12 * largest)  # room for the number at the end of the longest bar
-    panel.set_xlabel(RATIO)
 
 
 def draw_lines(panel: Axes, names: list[str], ratios: Ratios, matrices: list[bool], largest: float) -> None:
@@ -145,7 +162,6 @@ def draw_lines(panel: Axes, names: list[str], ratios: Ratios, matrices: list[boo
         text.set_parse_math(False)
     panel.set_ylim(0, 1.06 * largest)
     panel.set_xlabel("generated tensor, from the first to the last")
-    panel.set_ylabel(RATIO.replace(" / ", "\n/ "))
 
 
 @styled

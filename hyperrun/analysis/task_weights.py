@@ -37,7 +37,8 @@ class Spread:
     over_tasks: float
     """Standard deviation over the tasks: root of the mean, over the tensor's numbers, of their variance."""
     own: float
-    """Standard deviation of the numbers within the tensor: root of the mean, over the tasks, of their variance."""
+    """Standard deviation of the numbers within the tensor: root of the mean, over the tasks, of their variance; 0 of a
+    single number."""
 
     @property
     def ratio(self) -> float | None:
@@ -90,6 +91,10 @@ class TaskWeights:
     """Of a task."""
     lines: list[Interpolation]
 
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
 
 # ---------------------------------------------------------------- weights
 
@@ -130,12 +135,13 @@ def centred_similarity(weights: Mapping[str, Tensor]) -> Tensor:
 def spread_over_tasks(weights: Mapping[str, Tensor]) -> dict[str, Spread]:
     """Return how much each tensor differs between tasks; name -> [tasks, *shape], two tasks or more.
 
-    The variance over the tasks is the unbiased one (T - 1), that within a tensor the population's.
+    Both variances are the unbiased ones, so that independent draws have the ratio 1 in small tensors, too.
     """
     found = {}
     for name, value in weights.items():
         rows = value.flatten(1).double()
-        over, own = rows.var(0, correction=1).mean(), rows.var(1, correction=0).mean()
+        over = rows.var(0, correction=1).mean()
+        own = rows.var(1, correction=1).mean() if rows.shape[1] > 1 else torch.zeros(())
         found[name] = Spread(float(over.sqrt()), float(own.sqrt()))
     return found
 

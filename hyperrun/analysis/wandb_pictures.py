@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hyperrun.analysis.findings import Findings
 from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import Findings
 from hyperrun.tracking.wandb_run import begin, choose_mode, first_line
 from hyperrun.trained import LoadedRun
 

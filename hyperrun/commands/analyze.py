@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
+from hyperrun.analysis.findings import SPLITS, Findings
 from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import SPLITS, Findings, analyze
+from hyperrun.analysis.studies import analyze
 from hyperrun.commands.arguments import Arguments, expanded
 from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.errors import UserError
@@ -22,9 +23,14 @@ from hyperrun.trained import load_run
 
 NUMBERS = "analysis.json"
 
+ABOUT = """Draw the paper's figures from runs, those of several side by side: kernels, embeddings of the layers and norms
+over training of weights that are generated once; hidden activations, gates and how the weights change along a text of
+recurrent models; weights over tasks or images and what lies between two. Pictures, pages and analysis.json replace those
+of an earlier call in the same place."""
+
 
 def main(argv: list[str]) -> int:
-    parser = Arguments("hyperrun analyze", "Draw the paper's figures from runs; several stand side by side.")
+    parser = Arguments("hyperrun analyze", ABOUT)
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
     add("--out", metavar="DIR", type=expanded, help="where to (default: RUN/analysis; of several runs ./analysis)")
@@ -53,6 +59,8 @@ def main(argv: list[str]) -> int:
         lines, trouble = log_findings(findings, runs, folder)
     if args.json:
         print(json.dumps(report, indent=2))
+        for line in lines:
+            print(line, file=sys.stderr)
     else:
         say(findings, written, lines)
     if trouble is not None:
@@ -103,6 +111,8 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
     of_tasks = {label: found for label, found in findings.numbers.get("conditional", {}).items() if "tasks" in found}
     if of_tasks:
         show(task_table(of_tasks))
+    if "images" in findings.numbers:
+        show(image_table(findings.numbers["images"]))
     for note in findings.notes:
         console.say(f"note     {note}")
     for path in written:
@@ -145,7 +155,23 @@ def task_table(of_tasks: dict) -> Table:
         table.add_column(column, justify="left" if column in ("model", "order") else "right")
     for label, found in of_tasks.items():
         figures = [f"{value:.4f}" for value in found["interpolation"]["accuracy"].values()]
-        known = [tensor["ratio"] for tensor in found["tensors"].values() if tensor["ratio"] is not None]
-        ratios = [ratio for ratio in known if math.isfinite(ratio)]
-        table.add_row(label, found["order"], *figures, f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else "")
+        table.add_row(label, found["order"], *figures, ratio_range(found))
     return table
+
+
+def image_table(of_images: dict) -> Table:
+    """Return the PSNR with an image's own latent, with one halfway to that of another image, and with the latter."""
+    about = "PSNR of training images in dB, mean over pairs; and std of tensors over images / within"
+    table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
+    for column in ("model", "own latent", "halfway", "other's", "std over images"):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for label, found in of_images.items():
+        table.add_row(label, *(f"{value:.2f}" for value in found["interpolation"]["psnr"].values()), ratio_range(found))
+    return table
+
+
+def ratio_range(found: dict) -> str:
+    """Return the least and the largest of a run's ratios."""
+    known = [tensor["ratio"] for tensor in found["tensors"].values() if tensor["ratio"] is not None]
+    ratios = [ratio for ratio in known if math.isfinite(ratio)]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""

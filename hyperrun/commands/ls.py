@@ -11,6 +11,7 @@ from rich.table import Table
 from hyperrun.commands.arguments import Arguments
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.errors import choose
+from hyperrun.metrics import compression_text
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 
 GROUPS = {
@@ -134,7 +135,7 @@ def table(what: str, rows: list[dict[str, Any]]) -> Table:
         if "params/trainable" not in row:  # does not take these data
             result.add_row(row["name"], *["-"] * (len(numbers) + 1))
             continue
-        cells = [f"{row[f'params/{name}']:,}" for name in numbers] + [f"{row['params/compression']:.2f}"]
+        cells = [f"{row[f'params/{name}']:,}" for name in numbers] + [compression_text(row["params/compression"])]
         result.add_row(row["name"], *cells, *([paper_cell(row)] if with_paper else []))
     return result
 

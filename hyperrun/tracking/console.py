@@ -13,6 +13,8 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from hyperrun.metrics import compression_text
+
 
 class Console:
     """One for each run. What is said is also written to the run's train.log; a silent one (ranks > 0) says nothing."""
@@ -143,7 +145,7 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         ("trainable parameters", f"{summary['params/trainable']:,}"),
         ("target parameters", f"{summary['params/target']:,}"),
         ("  generated / free", f"{summary['params/generated']:,} / {summary['params/free']:,}"),
-        ("compression", f"{summary['params/compression']:.2f}"),
+        ("compression", compression_text(summary["params/compression"])),
         (f"validation {metric}", f"{summary[f'val/{metric}']:.4f} (step {summary['best/step']})"),
         (f"test {metric}", f"{summary[f'test/{metric}']:.4f}"),
     ]

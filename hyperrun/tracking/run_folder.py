@@ -194,7 +194,11 @@ def find_run(name: str) -> RunFolder:
 
 
 def _known(folder: Path, name: str = "") -> str:
-    """Return words about three runs below a folder: those whose names are most like this one, else the first."""
-    runs = sorted(p.parent for p in folder.glob("**/config.yaml")) if folder.is_dir() else []
+    """Return words about three runs below a folder: those whose names are most like this one, else the first.
+
+    No farther down than a run is below where its line was typed (outputs/digits/RUN): a disk has many folders.
+    """
+    levels = ["", "*/", "*/*/", "*/*/*/"] if folder.is_dir() and folder.resolve() != Path("/") else []
+    runs = sorted(path.parent for level in levels for path in folder.glob(level + CONFIG))
     runs.sort(key=lambda run: -SequenceMatcher(None, run.name, name).ratio() if name else 0)
     return f"; runs near it: {', '.join(map(str, runs[:3]))}" if runs else ""

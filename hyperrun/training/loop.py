@@ -134,7 +134,8 @@ def train(
     state.made_with = and_now(state.made_with, made_with(world.device))
     metrics = MetricsFile(folder.metrics, metrics_position) if world.is_main else None
 
-    best_model: dict | None = None  # not yet written: files are written by save(), not at every small improvement
+    # not yet written: files are written by save() and where the run fails, not at every small improvement
+    best_model: dict | None = None
     # the raw modules keep their names: nothing compiled or wrapped is ever saved
     loss_module: nn.Module = wrap(torch.compile(task.loss) if config.compile else task.loss, world)  # type: ignore[arg-type]
 
@@ -147,23 +148,28 @@ def train(
     def check_finite() -> None:
         step = max_over_ranks(int(meter.first_bad.item()), world)
         if step >= 0:
+            write_best()
             raise RunFailed(non_finite_message(step, folder, precision))
 
     def check_weights() -> None:
         # a loss can be finite and its gradient not: then the weights broke in the very last step
         broken = not all(bool(torch.isfinite(p).all()) for p in task.model.parameters())
         if any_rank(broken, world):
+            write_best()
             raise RunFailed(non_finite_message(state.step, folder, precision, what="a weight"))
 
-    def save() -> None:
+    def write_best() -> None:
         nonlocal best_model
+        if best_model is not None and world.is_main:
+            checkpoint.save(folder.checkpoints / "best.pt", best_model)
+            best_model = None
+
+    def save() -> None:
         check_weights()
         task_state = task.state_dict()
+        write_best()  # before last.pt, so that what last.pt calls the best is always there
         if world.is_main:
             assert metrics is not None
-            if best_model is not None:  # before last.pt, so that what last.pt calls the best is always there
-                checkpoint.save(folder.checkpoints / "best.pt", best_model)
-                best_model = None
             checkpoint.save(
                 folder.checkpoints / "last.pt",
                 {
@@ -299,8 +305,11 @@ def stalled(state: LoopState, config: Config) -> bool:
 
 
 def non_finite_message(step: int, folder: RunFolder, precision: Precision, what: str = "the loss") -> str:
-    last = folder.checkpoints / "last.pt"
-    good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint before it"
+    last, best = folder.checkpoints / "last.pt", folder.checkpoints / "best.pt"
+    if last.exists():
+        good = f"the last good checkpoint is {last}"
+    else:
+        good = f"the best model before it is {best}" if best.exists() else "there is no checkpoint before it"
     advice = ["a lower optim.lr", "trainer.clip_norm=1.0", "schedule.warmup_steps=500"]
     if precision.name != "float32":
         advice.append("precision=float32")

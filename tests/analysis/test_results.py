@@ -116,14 +116,14 @@ def test_a_figure_behind_the_papers_has_a_reason(outputs: Path) -> None:
     trained(outputs, "experiment=ha2016/mnist_hypercnn", "seed=0", trainable=12910, test=0.9900)
     trained(outputs, "experiment=ha2016/ptb_lstm1000", "trainer.max_steps=100", "seed=0", test=2.0)
     lines = [line for line in page(outputs).splitlines() if " behind the published figure" in line]
-    open_there = "left open there: the length"
+    open_there = "what the paper leaves open: the length"
     assert lines == [
         "- `cifar10_wrn40_2`: 14.34 points behind the published figure; trained 100 of 140,000 steps, "
-        "`schedule=one_cycle`; left open there: momentum and the L2.",
+        "`schedule=one_cycle`; what the paper leaves open: momentum and the L2.",
         "- `mnist_hypercnn`: 0.24 points behind the published figure; "
-        f"{open_there} (50 epochs here) and initial values.",
+        f"{open_there} (the file says 50 epochs) and initial values.",
         "- `ptb_lstm1000`: 0.6880 bpc behind the published figure; trained 100 steps instead of 100 epochs; "
-        f"{open_there} (100 epochs here).",
+        f"{open_there} (the file says 100 epochs).",
     ]
     assert "`mnist_cnn`" not in "".join(lines), "ours is better"
 
@@ -138,7 +138,8 @@ def test_a_figure_behind_by_less_than_the_seeds_spread_says_so(tmp_path: Path) -
 
 def test_the_papers_figure_is_not_held_against_other_data(tmp_path: Path) -> None:
     trained(tmp_path, "experiment=ha2016/mnist_cnn", "data=digits", "seed=0", test=0.25, trainable=14010)
-    [row] = cells(page(tmp_path), "mnist_cnn")
+    row, own = sorted(cells(page(tmp_path), "mnist_cnn"), key=len)
+    assert "not run" in own and "99.28" in own, "what was trained on other data is no run of the experiment's"
     assert "25.00 (1)" in row and not any("99.28" in cell or "12,544" in cell for cell in row)
     assert " behind " not in page(tmp_path) and "| experiment" not in page(tmp_path).partition("\n## ")[0]
 
@@ -153,6 +154,12 @@ def test_the_time_is_that_of_the_fastest_seed(tmp_path: Path) -> None:
 def test_what_was_begun_is_not_called_not_run(outputs: Path) -> None:
     trained(outputs, "experiment=ha2016/mnist_hypercnn", "seed=0", status="preempted", error="stopped by SIGTERM")
     assert cells(page(outputs), "mnist_hypercnn")[0][3] == "not finished (1 begun)"
+
+
+def test_seeds_that_did_not_finish_are_counted_beside_those_that_did(outputs: Path) -> None:
+    for seed in ("seed=2", "seed=3"):  # the first of these has finished
+        trained(outputs, "experiment=ha2016/mnist_cnn", seed, name=f"lost-{seed}", status="failed", error="not finite")
+    assert cells(page(outputs), "mnist_cnn")[0][3] == "99.40 ± 0.10 (3), 1 more not finished"
 
 
 def test_data_that_were_not_verified_are_marked(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hyperrun.analysis.generated_curves import draw_generated, generated_curves
 from hyperrun.analysis.kernel_pictures import Kernel, arranged, chosen_layers, draw_kernels, tiled
 from hyperrun.analysis.picture_parts import layer_colours, short_names
 from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import kernels_side_by_side, made_by_hypernet
+from hyperrun.analysis.static_study import kernels_side_by_side, made_by_hypernet
 from hyperrun.hypernets import HyperModel, count_parameters, materialize
 from hyperrun.targets.cnn import CNN
 from tests.hypernets.test_dynamic import model_of
@@ -309,7 +309,7 @@ def test_one_evaluation_has_whole_steps() -> None:
 @pytest.mark.parametrize("layers", [2, 12])
 def test_the_selected_checkpoint_is_marked_and_explained(layers: int) -> None:
     found = {f"layer{n}": curve([10, 20], [1.0, math.nan]) for n in range(layers)}
-    figure = draw_generated({"run": found, "unfinished": found}, {"run": 20})
+    figure = draw_generated({"run": found, "unfinished": found}, {"run": ("selected checkpoint", 20)})
     for panel in figure.axes[:2]:
         assert list(line_of(panel, "selected checkpoint, step 20").get_xdata()) == [20, 20]
         assert "selected checkpoint, step 20" in [text.get_text() for text in panel.get_legend().get_texts()]  # type: ignore[union-attr]

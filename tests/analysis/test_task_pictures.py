@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun import load_run
+from hyperrun.analysis.conditional_study import task_numbers
 from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import analyze, task_numbers
+from hyperrun.analysis.studies import analyze
 from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, draw_task_similarity, shortened
 from hyperrun.analysis.task_weights import (
     MOST_PAIRS,
@@ -101,10 +102,13 @@ def test_spread_is_zero_of_shared_tensors_and_one_of_independent_draws() -> None
             "two": torch.tensor([[0.0, 2.0], [2.0, 4.0]]),
         }
     )
-    assert found["same"].ratio == 0.0 and found["same"].own == pytest.approx(float(row.std(correction=0)))
+    assert found["same"].ratio == 0.0 and found["same"].own == pytest.approx(float(row.std(correction=1)))
     assert found["draws"].ratio == pytest.approx(1.0, abs=0.02) and found["draws"].own == pytest.approx(3.0, abs=0.05)
     assert found["single"].ratio is None and found["single"].over_tasks == pytest.approx(2**0.5)
-    assert (found["two"].over_tasks, found["two"].own) == (pytest.approx(2**0.5), pytest.approx(1.0))
+    assert (found["two"].over_tasks, found["two"].own) == (pytest.approx(2**0.5), pytest.approx(2**0.5))
+    small = [spread_over_tasks({"bias": torch.randn(5, 2)})["bias"] for _ in range(4000)]
+    over, own = (sum(s**2 for s in kind) for kind in zip(*((one.over_tasks, one.own) for one in small), strict=True))
+    assert over / own == pytest.approx(1.0, abs=0.06), "small ones, too"
 
 
 def test_along_the_line_the_weights_go_from_one_task_to_the_other() -> None:
@@ -165,21 +169,22 @@ def test_all_generated_tensors_are_there(runs: dict[str, LoadedRun]) -> None:
     assert found["embeddings"]["cosine_similarity"][1][3] == pytest.approx(float(one), abs=1e-4)
 
 
-def test_the_command_leaves_three_pictures_and_a_table(
+def test_the_command_leaves_pictures_and_a_table(
     runs: dict[str, LoadedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [str(runs[name].folder.path) for name in ("joint", "continual", "one")]
     assert main(["analyze", *folders, "--out", str(tmp_path / "seen")]) == 0
     said = capsys.readouterr().out
     assert {path.name for path in (tmp_path / "seen").iterdir()} == {
-        "task_similarity.png", "task_weights.png", "task_interpolation.png", "analysis.json",
+        "task_similarity.png", "task_weights.png", "task_interpolation.png", "generated_tensors.png", "analysis.json",
     }  # fmt: skip
     assert re.search(r"\bjoint +0\.\d{4} +0\.\d{4} +0\.\d{4} +\d\.\d\d to \d\.\d\d", said)
     assert "one task, so there is nothing to compare" in said
     written = json.loads((tmp_path / "seen" / "analysis.json").read_text())
+    assert all(len(found["over_training"]["layers.0.weight"]["norm"]) >= 1 for found in written["conditional"].values())
     assert len(written["conditional"]) == 3 and [key for key in written if key in ("static", "recurrent")] == []
     assert main(["analyze", folders[2], "--out", str(tmp_path / "one")]) == 0
-    assert [path.name for path in (tmp_path / "one").iterdir()] == ["analysis.json"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["analysis.json", "generated_tensors.png"]
 
 
 def test_weights_that_are_not_finite_are_said(runs: dict[str, LoadedRun]) -> None:
@@ -195,11 +200,11 @@ def test_weights_that_are_not_finite_are_said(runs: dict[str, LoadedRun]) -> Non
     json.dumps(plain(findings.numbers), allow_nan=False)
 
 
-def test_conditions_that_are_no_tasks_are_refused_before_anything_is_drawn(runs: dict[str, LoadedRun]) -> None:
+def test_conditions_of_another_kind_are_refused_before_anything_is_drawn(runs: dict[str, LoadedRun]) -> None:
     run = runs["joint"]
     data = run.config.data
     other = dataclasses.replace(run, config=dataclasses.replace(run.config, data=as_images(data)))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="hyperrun sample draws what it makes") as caught:
+    with pytest.raises(UserError, match="there are no pictures of a ConditionalModel") as caught:
         analyze([runs["continual"], other])
     assert str(other.folder.path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -254,13 +259,13 @@ def test_the_lines_of_each_panel_are_its_pairs() -> None:
 
 
 def test_few_tensors_are_bars_and_many_a_line() -> None:
-    (panel,) = draw_spread({"few": made_up(3)}).axes
+    (panel,) = draw_spread({"few": made_up(3)}, "tasks").axes
     assert [label.get_text() for label in panel.get_yticklabels()][:2] == ["layers.0.weight", "layers.0.bias"]
     widths = {round(bar.get_y() + 0.35): bar.get_width() for bar in panel.patches}  # type: ignore[attr-defined]
     assert [widths[n] for n in range(6)] == pytest.approx([0.3, 0.3, 1.3, 1.3, 2.3, 2.3])
     assert "none" in [text.get_text().strip() for text in panel.texts], "a tensor of one number has no ratio"
     assert panel.get_xlim()[1] > 2.3
-    many = draw_spread({"many": made_up(3, 20), "few": made_up(3)})
+    many = draw_spread({"many": made_up(3, 20), "few": made_up(3)}, "tasks")
     assert [len(line.get_xdata()) for line in many.axes[0].lines] == [20, 21, 2]  # type: ignore[arg-type]
     assert picture(many, "png").startswith(b"\x89PNG")
 
@@ -270,14 +275,14 @@ def test_bars_of_all_runs_have_one_scale_and_nothing_is_cut_off() -> None:
     high, low = made_up(5), made_up(5)
     high.spread["layers.1.weight"] = Spread(900.0, 0.5)
     low.spread["layers.1.bias"] = Spread(math.nan, math.nan)
-    figure = draw_spread({label: high, "two": low})
+    figure = draw_spread({label: high, "two": low}, "tasks")
     for panel in figure.axes:
         assert panel.get_xlim() == pytest.approx((0, 1.12 * 1800)), "the longest bar of any run fits"
     assert "not finite" in [text.get_text().strip() for text in figure.axes[1].texts]
     assert texts_outside(figure) == []
     right = figure.axes[0].bbox.x1
     assert all(text.get_window_extent().x1 <= right + 1 for panel in figure.axes for text in panel.texts)
-    lines = draw_spread({"many": made_up(3, 20), "few": low})
+    lines = draw_spread({"many": made_up(3, 20), "few": low}, "images")
     assert [panel.get_ylim() for panel in lines.axes] == [(0, 1.06 * 19.3)] * 2
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,14 @@ def test_which_checkpoint_was_seen_is_said(here: Here, runs: dict[str, Path], tm
         assert seen["checkpoint"] == which
         steps[which] = seen["checkpoint_step"]
     assert steps == {"best": summary(runs["CNN"])["best/step"], "last": summary(runs["CNN"])["steps"]}
+    figure = analyze([load_run(runs["HYPERCNN"], "last")]).pictures["generated_tensors"]
+    assert "last checkpoint, step 8" in [line.get_label() for line in figure.axes[0].lines]
+
+
+def test_without_a_selected_checkpoint_the_last_one_is_named(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs["CNN"], tmp_path / "begun")
+    (tmp_path / "begun" / "checkpoints" / "best.pt").unlink()
+    assert here("analyze", "begun", status=2).err.endswith("but there is last.pt (--checkpoint last)\n")
 
 
 def test_as_a_library(runs: dict[str, Path]) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from hyperrun import load_run
 from hyperrun.analysis.image_grid import GAP, GROUP_GAP, LABELS, SMALLEST
 from hyperrun.commands.sample_images import enlarged, render, shown
+from hyperrun.data import load_images
 from hyperrun.errors import UserError
 from hyperrun.targets.siren import pixel_centres
 from tests.running import QUIET, Running, assert_same_run, checkpoint, leftovers, rows, summary
@@ -273,3 +274,41 @@ def test_a_picture_too_large_is_refused_by_its_size() -> None:
 
     with pytest.raises(UserError, match="at most 100,000,000 pixels"):
         size_of(4000, 10, [True] * 7)
+
+
+# ---------------------------------------------------------------- analyze
+
+
+def test_analyze_draws_what_lies_between_two_images(here: Here, trained: Path, tmp_path: Path) -> None:
+    here("analyze", trained, "--out", "seen")
+    names = {"image_weights.png", "image_interpolation.png", "generated_tensors.png", "analysis.json"}
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == names
+    (found,) = json.loads((tmp_path / "seen" / "analysis.json").read_text())["images"].values()
+    assert (found["images"], found["training_images"], found["latents"]["size"]) == (200, 1257, 8)
+    assert found["weights"]["size"] == summary(trained)["params/generated"]
+    assert set(found["tensors"]) == set(found["over_training"]) and found["tensors"]["layers.1.bias"]["ratio"] is None
+    assert all(len(curve["norm"]) == 4 for curve in found["over_training"].values())
+
+    run = load_run(trained)
+    images = load_images(run.config.data).train  # type: ignore[arg-type]
+    between = found["interpolation"]
+    assert [pair["from"] for pair in between["pairs"]] == [0, 314, 628, 942]
+    pair = between["pairs"][1]
+    wanted = images.fetch(torch.tensor([pair["from"], pair["to"]])).flatten(1) / 255
+    latents = run.model.hypernet.embedding.weight.detach()[[pair["from"], pair["to"]]]  # type: ignore[union-attr,index]
+    for at, drawn_from, drawn_to in zip(between["position"], pair["psnr_from"], pair["psnr_to"], strict=True):
+        with torch.no_grad():
+            drawn = run.model(pixel_centres(8)[None], ((1 - at) * latents[0] + at * latents[1])[None])[0, :, 0]
+        errors = (drawn.clamp(0, 1) - wanted).square().mean(1)
+        assert (-10 * errors.log10()).tolist() == pytest.approx([drawn_from, drawn_to], abs=1e-3)
+    psnr = between["psnr"]
+    assert psnr["own_latent"] > psnr["halfway"] > psnr["other_latent"]
+
+
+def test_an_image_run_and_another_kind_stand_in_one_call(here: Here, trained: Path, tmp_path: Path) -> None:
+    other = here("train", "model=hypercnn", "trainer.max_steps=4", *QUIET)
+    assert "finished" in json.dumps(summary(next(tmp_path.glob("outputs/digits/hypercnn*")))), other.err
+    here("analyze", trained, next(tmp_path.glob("outputs/digits/hypercnn*")), "--out", "seen")
+    report = json.loads((tmp_path / "seen" / "analysis.json").read_text())
+    assert set(report) >= {"images", "static"} and "kernels.png" in report["files"]
+    assert all("over_training" in found for kind in ("images", "static") for found in report[kind].values())

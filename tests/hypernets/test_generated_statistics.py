@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun import hypernetize
-from hyperrun.hypernets import HyperModel, generated_statistics
+from hyperrun.commands.hydra_app import compose_config
+from hyperrun.hypernets import HyperModel, generated_statistics, with_latents
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.cnn import CNN
+from hyperrun.targets.siren import Siren
 from tests.hypernets.test_dynamic import model_of
 
 
@@ -31,6 +33,18 @@ def test_they_are_those_of_the_generated_weights() -> None:
 @pytest.mark.parametrize("model", [lambda: CNN(1, 10, 8), lambda: model_of("model=hyperlstm", "target.hidden_size=4")])
 def test_models_without_one_set_of_generated_weights_have_none(model) -> None:
     assert generated_statistics(model()) == {}
+
+
+def test_of_weights_for_each_image_it_is_their_root_mean_square() -> None:
+    model = with_latents(compose_config(["model=hypersiren"]).hypernet, Siren(1, 8, 2, 6.0, 6.0), 33)
+    found = generated_statistics(model)
+    with torch.no_grad():
+        made = model.weights(torch.arange(33)[[n * 33 // 16 for n in range(16)]])
+    for name, numbers in made.items():
+        rows = numbers.flatten(1)
+        norms, stds = rows.norm(dim=1), rows.std(dim=1, correction=0)
+        assert found[f"generated/{name}/norm"] == pytest.approx(norms.square().mean().sqrt().item(), rel=1e-5)
+        assert found[f"generated/{name}/std"] == pytest.approx(stds.square().mean().sqrt().item(), rel=1e-5, abs=1e-9)
 
 
 def test_large_weights_have_a_norm_as_long_as_they_are_finite() -> None:

@@ -372,9 +372,11 @@ def test_a_loss_that_is_not_finite_names_the_step_the_checkpoint_and_what_to_try
 @pytest.mark.parametrize("log_every", [1, 3, 5, 100])
 def test_a_loss_that_is_not_finite_leaves_no_broken_checkpoint(tmp_path, log_every):
     run = Run(tmp_path, config(log_every=log_every, eval_every=6))
-    with pytest.raises(RunFailed, match=r"step 8;.*there is no checkpoint before it"):
+    with pytest.raises(RunFailed, match=r"step 8;.*the best model before it is .*best\.pt"):
         run.go(regression(cls=Diverging))
-    assert not run.folder.checkpoints.exists()
+    assert [path.name for path in run.folder.checkpoints.iterdir()] == ["best.pt"]
+    best = run.saved("best")
+    assert best["step"] == 6 and all(value.isfinite().all() for value in best["model"].values())
     assert all(row["step"] < 8 for row in read_metrics(run.folder.metrics))
     assert all(torch.tensor(row.get("train/loss", 0.0)).isfinite() for row in run.rows())
 

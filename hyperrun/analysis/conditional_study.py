@@ -1,0 +1,149 @@
+"""Runs with weights for each task, or for each image: how they differ, and what lies between two embeddings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hyperrun.analysis.findings import Findings, Reader, Runs, rounded, some_of
+from hyperrun.analysis.image_weights import ImageWeights, draw_image_lines, read_images
+from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
+from hyperrun.analysis.task_weights import Spread, TaskWeights, positions, read_tasks
+from hyperrun.config import AutoDecoderHypernet, TaskData
+from hyperrun.hypernets import ConditionalModel
+from hyperrun.trained import LoadedRun
+
+# ---------------------------------------------------------------- tasks
+
+
+def is_of_tasks(run: LoadedRun) -> bool:
+    """Whether the weights are generated from the embedding of a task."""
+    return isinstance(run.model, ConditionalModel) and isinstance(run.config.data, TaskData)
+
+
+def study_tasks(runs: Runs, reader: Reader, findings: Findings) -> None:
+    """How alike the tasks' embeddings and weights are, which layers differ, and accuracies between two embeddings."""
+    found: dict[str, TaskWeights] = {}
+    numbers: dict[str, Any] = {}
+    for label, run in runs.items():
+        data = run.config.data
+        assert isinstance(data, TaskData)
+        numbers[label] = {"data": data.name, "order": data.order, "split": reader.split}
+        if data.tasks < 2:
+            findings.notes.append(f"{label}: one task, so there is nothing to compare")
+            continue
+        seen = found[f"{label}, {data.order}"] = read_tasks(run, reader.split)
+        numbers[label] |= task_numbers(seen)
+        note_broken(label, seen.spread, findings)
+        if len(seen.lines) < data.tasks - 1:
+            drawn = f"{len(seen.lines)} of {data.tasks - 1} pairs of neighbours"
+            findings.notes.append(f"{label}: interpolation between {drawn}, spread over all tasks")
+    findings.numbers["conditional"] = numbers
+    if found:
+        findings.pictures["task_similarity"] = draw_task_similarity(found)
+        findings.pictures["task_weights"] = draw_spread(found, "tasks")
+        findings.pictures["task_interpolation"] = draw_interpolation(found, reader.split)
+
+
+def task_numbers(seen: TaskWeights) -> dict[str, Any]:
+    """Return what analysis.json says of the tasks of one run."""
+    lines = seen.lines
+    return {
+        "tasks": seen.names,
+        "embeddings": {"size": seen.embedding_size, "cosine_similarity": rounded(seen.embeddings)},
+        "weights_minus_mean_over_tasks": {"size": seen.weight_count, "cosine_similarity": rounded(seen.weights)},
+        "tensors": tensor_numbers(seen, "tasks"),
+        "interpolation": {
+            "accuracy": {
+                "own_embedding": sum(line.own() for line in lines) / len(lines),
+                "halfway": sum(line.halfway() for line in lines) / len(lines),
+                "other_embedding": sum(line.other() for line in lines) / len(lines),
+            },
+            "position": [round(at, 4) for at in positions().tolist()],
+            "pairs": [
+                {
+                    "from": seen.names[line.tasks[0]],
+                    "to": seen.names[line.tasks[1]],
+                    "images_from": line.images[0],
+                    "images_to": line.images[1],
+                    "accuracy_from": line.accuracy[0].tolist(),
+                    "accuracy_to": line.accuracy[1].tolist(),
+                }
+                for line in lines
+            ],
+        },
+    }
+
+
+# ---------------------------------------------------------------- images as networks
+
+
+def is_of_images(run: LoadedRun) -> bool:
+    """Whether the weights are generated from the latent of an image."""
+    return isinstance(run.config.hypernet, AutoDecoderHypernet)
+
+
+def study_images(runs: Runs, reader: Reader, findings: Findings) -> None:
+    """Which layers differ between training images, and what is drawn between the latents of two of them."""
+    found = {label: read_images(run) for label, run in runs.items()}
+    numbers = {label: image_numbers(seen) for label, seen in found.items()}
+    for label, run in runs.items():
+        numbers[label] = {"data": run.config.data.name, **numbers[label]}
+        note_broken(label, found[label].spread, findings)
+        if found[label].count < found[label].known:
+            counts = f"{found[label].count} of {found[label].known:,} training images"
+            findings.notes.append(f"{label}: weights of {counts}, spread over all")
+    findings.numbers["images"] = numbers
+    findings.pictures["image_weights"] = draw_spread(found, "images")
+    findings.pictures["image_interpolation"] = draw_image_lines(found)
+
+
+def image_numbers(seen: ImageWeights) -> dict[str, Any]:
+    """Return what analysis.json says of the images of one run."""
+    lines = seen.lines
+    return {
+        "images": seen.count,
+        "training_images": seen.known,
+        "latents": {"size": seen.latent_size},
+        "weights": {"size": seen.weight_count},
+        "tensors": tensor_numbers(seen, "images"),
+        "interpolation": {
+            "psnr": {
+                "own_latent": sum(line.own() for line in lines) / len(lines),
+                "halfway": sum(line.halfway() for line in lines) / len(lines),
+                "other_latent": sum(line.other() for line in lines) / len(lines),
+            },
+            "position": [round(at, 4) for at in lines[0].positions.tolist()],
+            "pairs": [
+                {
+                    "from": line.images[0],
+                    "to": line.images[1],
+                    "psnr_from": line.psnr[0].tolist(),
+                    "psnr_to": line.psnr[1].tolist(),
+                }
+                for line in lines
+            ],
+        },
+    }
+
+
+# ---------------------------------------------------------------- both
+
+
+def tensor_numbers(seen: TaskWeights | ImageWeights, what: str) -> dict[str, Any]:
+    """Return how much each generated tensor differs over tasks or images: what."""
+    return {
+        name: {
+            "shape": seen.shapes[name],
+            f"std_over_{what}": spread.over_tasks,
+            "std_within": spread.own,
+            "ratio": spread.ratio,
+        }
+        for name, spread in seen.spread.items()
+    }
+
+
+def note_broken(label: str, spread: dict[str, Spread], findings: Findings) -> None:
+    broken = [name for name, one in spread.items() if not math.isfinite(one.over_tasks)]
+    if broken:
+        findings.notes.append(f"{label}: weights that are not finite in {some_of(broken)}")
