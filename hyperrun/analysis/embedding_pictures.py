@@ -157,8 +157,9 @@ def said_of_broken(similarity: Tensor) -> str:
 
 
 def explain_heat(figure: Picture, drawn: ScalarMappable, places: Sequence[Axes]) -> None:
-    """Put the bar of colours beside panels with heat maps."""
-    bar = figure.colorbar(drawn, ax=places, shrink=0.7, pad=0.02)
+    """Put the bar of colours beside panels with heat maps, beside the first row of several."""
+    rows = places[0].get_gridspec().nrows  # type: ignore[union-attr]
+    bar = figure.colorbar(drawn, ax=places, shrink=0.7 / rows, pad=0.02, anchor=(0.0, 1.0 if rows > 1 else 0.5))
     bar.set_label("cosine similarity")
     bar.outline.set_visible(False)  # type: ignore[operator]
 

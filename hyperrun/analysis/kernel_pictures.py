@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MOST_LAYERS = 4
 """Layers drawn of a deep network, evenly chosen."""
 
-MOST_BESIDE = 6
-"""Runs whose kernels stand beside each other; those of more stand in several rows."""
+MOST_BESIDE = 4
+"""Runs whose kernels stand beside each other; those of more stand in several rows, about equally long."""
 
 MOST_CHANNELS = 32
 """Of each kind that are drawn of a kernel, as many as the paper's largest picture has."""
@@ -73,7 +73,8 @@ def arranged(blocks: Blocks) -> list[list[Kernel]]:
     There are as many columns as the block of most runs needs (but no more than MOST_BESIDE), or two or three of fewer
     runs: whatever leaves the fewest places empty.
     """
-    widest = min(MOST_BESIDE, max(len(layer) for block in blocks for layer in block))
+    most = max(len(layer) for block in blocks for layer in block)
+    widest = math.ceil(most / math.ceil(most / MOST_BESIDE))
     count = sum(len(layer) for block in blocks for layer in block)
     choices = []
     for columns in range(max(widest, min(count, 2)), max(widest, min(count, 3)) + 1):
@@ -137,7 +138,7 @@ def title_of(kernel: Kernel) -> str:
     text = f"{kernel.label}\n{kernel.name}, {how}\n{shape}"
     count, bad = kernel.weight.numel(), int((~kernel.weight.isfinite()).sum())
     if bad:
-        where = "black" if broken_pixels(kernel).any() else "none of them drawn here"
+        where = "black" if broken_pixels(kernel).any() else "not drawn"
         text += f"\nnot finite{f': {bad:,} of {count:,} weights' if bad < count else ''} ({where})"
     return text
 

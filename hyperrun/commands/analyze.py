@@ -23,10 +23,10 @@ from hyperrun.trained import load_run
 
 NUMBERS = "analysis.json"
 
-ABOUT = """Draw the paper's figures from runs, those of several side by side: kernels, embeddings of the layers and norms
-over training of weights that are generated once; hidden activations, gates and how the weights change along a text of
-recurrent models; weights over tasks or images and what lies between two. Pictures, pages and analysis.json replace those
-of an earlier call in the same place."""
+ABOUT = """Draw the paper's figures from runs, those of several side by side: kernels, embeddings of layers, and norms
+over training, of weights that are generated once; hidden activations, gates, and how the weights change along a text,
+of recurrent models; weights over tasks or images, and what lies between two. Pictures, pages and analysis.json replace
+those of an earlier call in the same place."""
 
 
 def main(argv: list[str]) -> int:

@@ -105,6 +105,9 @@ def test_every_group_has_rows_of_its_own_and_few_places_stay_empty() -> None:
     assert [len(row) for row in arranged([alone + alone[:1]])] == [3, 2]
     four = [[kernel(label, "8") for label in "defg"]]
     assert [len(row) for row in arranged([pairs, four])] == [4, 2, 4], "two layers of a pair beside each other"
+    many = [[kernel(label, name) for label in "abcdef"] for name in ("1", "2")]
+    rows = [[one.label + one.name for one in row] for row in arranged([many])]
+    assert rows == [["a1", "b1", "c1"], ["d1", "e1", "f1"], ["a2", "b2", "c2"], ["d2", "e2", "f2"]]
 
 
 def test_runs_with_other_tensors_are_drawn_below_and_none_vanishes() -> None:
@@ -159,6 +162,11 @@ def test_weights_that_are_not_finite_are_black_and_said() -> None:
     assert part.images[0].get_clim() == (-1, 1) and part.child_axes and not whole.child_axes
     assert len(sound.images) == 1
     assert picture(figure, "png").startswith(b"\x89PNG")
+    large = torch.ones(40, 40, 3, 3)
+    large[35, 35] = math.nan
+    assert shown(draw_kernels([[[Kernel("a", "w", large, True)]]]))[0][3:] == [
+        "not finite: 9 of 14,400 weights (not drawn)"
+    ]
 
 
 # ---------------------------------------------------------------- embeddings
@@ -315,6 +323,16 @@ def test_the_selected_checkpoint_is_marked_and_explained(layers: int) -> None:
         assert "selected checkpoint, step 20" in [text.get_text() for text in panel.get_legend().get_texts()]  # type: ignore[union-attr]
     assert not [line for line in figure.axes[2].lines if str(line.get_label()).startswith("selected")]
     assert texts_outside(figure) == []
+
+
+def test_many_runs_stand_in_several_rows() -> None:
+    (found,) = layer_embeddings(resnet())
+    for draw in (draw_similarity, draw_projection):
+        figure = draw({f"run {n}": found for n in range(4)})
+        width, height = figure.get_size_inches()
+        shown_panels = [panel for panel in figure.axes if panel.get_title("left")]
+        assert len(shown_panels) == 4 and width < 3.5 * height
+        assert texts_outside(figure) == []
 
 
 def test_short_names() -> None:
