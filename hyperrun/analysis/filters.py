@@ -105,10 +105,11 @@ def filter_runs(runs: Runs, conditions: Iterable[Condition]) -> Runs:
     )
     if not left.all:
         asked = " ".join(f"--where '{c.key}{c.sign}{c.text}'" for c in conditions)
-        there = sorted(
-            {str(run.get(c.key)) for c in conditions if c.sign == "=" for run in runs.all if _has(run, c.key)}
-        )
-        hint = next(filter(None, (nearest(c.text, there) for c in conditions if c.sign == "=")), "")
+        unmet = [c for c in conditions if not any(c.holds(run) for run in runs.all)]
+        there = {str(run.get(c.key)) for c in unmet for run in runs.all if _has(run, c.key)}
+        hint = next(filter(None, (nearest(c.text, sorted(there)) for c in unmet if c.sign == "=")), "")
+        if not unmet:
+            hint = "; each of these holds for some of them"
         raise UserError(f"none of {len(runs.all)} runs fulfils {asked}{hint}")
     return left
 

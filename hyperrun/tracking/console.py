@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -115,7 +116,7 @@ class Console:
         self.rich.print(table)
         self.say(f"files   {folder}")
         verbs = ["eval", "sample"] if summary["task"] in ("language_modeling", "image_fitting") else ["eval"]
-        self.say(f"next    {'; '.join(f'hyperrun {verb} {folder}' for verb in verbs)}")
+        self.say(f"next    {'; '.join(f'hyperrun {verb} {shlex.quote(str(folder))}' for verb in verbs)}")
 
 
 ONE_LINE_EACH: dict[str, Any] = {"box": None, "pad_edge": False, "title_style": "bold"}

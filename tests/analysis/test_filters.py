@@ -65,6 +65,13 @@ def test_conditions(runs: Runs, condition: str, expected: set[str] | None) -> No
 def test_a_value_that_no_run_has_is_answered_with_the_nearest(runs: Runs) -> None:
     with pytest.raises(UserError, match="fulfils --where 'data=digts'; did you mean 'digits'\\?$"):
         left(runs, "data=digts")
+    with pytest.raises(UserError, match="'data=digts'; did you mean 'digits'\\?$"):
+        left(runs, "test/accuracy>0.1", "data=digts")
+
+
+def test_conditions_that_no_run_fulfils_together(runs: Runs) -> None:
+    with pytest.raises(UserError, match="; each of these holds for some of them$"):
+        left(runs, "test/accuracy>0.8", "status=failed")
 
 
 def test_all_conditions_must_hold(runs: Runs) -> None:

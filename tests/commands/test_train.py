@@ -128,6 +128,11 @@ def test_terminal_and_log_say_the_same(digits: Running) -> None:
     assert digits.err == ""
 
 
+def test_the_next_command_can_be_typed_whatever_the_folder_is_called(start: Start) -> None:
+    running = start("train", *FAST, "outputs=my runs")
+    assert running.wait() == 0 and "next    hyperrun eval 'my runs/digits/hypercnn-s0-" in running.out
+
+
 def test_output_to_a_file_has_no_control_characters(digits: Running) -> None:
     assert not re.findall(r"[\x00-\x08\x0b-\x1f\x7f\x9b]", digits.out + (digits.folder / "train.log").read_text())
 
