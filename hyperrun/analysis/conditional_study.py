@@ -11,6 +11,7 @@ from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, dra
 from hyperrun.analysis.task_weights import Spread, TaskWeights, positions, read_tasks
 from hyperrun.config import AutoDecoderHypernet, TaskData
 from hyperrun.hypernets import ConditionalModel
+from hyperrun.tasks.image_fitting import hypernet_of
 from hyperrun.trained import LoadedRun
 
 # ---------------------------------------------------------------- tasks
@@ -85,17 +86,23 @@ def is_of_images(run: LoadedRun) -> bool:
 
 def study_images(runs: Runs, reader: Reader, findings: Findings) -> None:
     """Which layers differ between training images, and what is drawn between the latents of two of them."""
-    found = {label: read_images(run) for label, run in runs.items()}
-    numbers = {label: image_numbers(seen) for label, seen in found.items()}
+    found: dict[str, ImageWeights] = {}
+    numbers: dict[str, Any] = {}
     for label, run in runs.items():
-        numbers[label] = {"data": run.config.data.name, **numbers[label]}
-        note_broken(label, found[label].spread, findings)
-        if found[label].count < found[label].known:
-            counts = f"{found[label].count} of {found[label].known:,} training images"
+        numbers[label] = {"data": run.config.data.name}
+        if hypernet_of(run.model).embedding.num_embeddings < 2:
+            findings.notes.append(f"{label}: one training image, so there is nothing to compare")
+            continue
+        seen = found[label] = read_images(run)
+        numbers[label] |= image_numbers(seen)
+        note_broken(label, seen.spread, findings)
+        if seen.count < seen.known:
+            counts = f"{seen.count} of {seen.known:,} training images"
             findings.notes.append(f"{label}: weights of {counts}, spread over all")
     findings.numbers["images"] = numbers
-    findings.pictures["image_weights"] = draw_spread(found, "images")
-    findings.pictures["image_interpolation"] = draw_image_lines(found)
+    if found:
+        findings.pictures["image_weights"] = draw_spread(found, "images")
+        findings.pictures["image_interpolation"] = draw_image_lines(found)
 
 
 def image_numbers(seen: ImageWeights) -> dict[str, Any]:

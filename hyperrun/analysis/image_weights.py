@@ -86,10 +86,12 @@ class ImageWeights:
 
 @torch.no_grad()
 def read_images(run: LoadedRun) -> ImageWeights:
-    """Return all that is seen in a run whose model `with_latents` made. In float32, as its evaluation is.
+    """Return all that is seen in a run with two training images or more, whose model `with_latents` made.
+
+    In float32, as its evaluation is.
 
     Raises:
-        UserError: the data set is missing or damaged, or there are fewer than two training images.
+        UserError: the data set is missing or damaged.
     """
     assert isinstance(run.config.data, ImageData)
     hypernet = hypernet_of(run.model)

@@ -111,8 +111,9 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
     of_tasks = {label: found for label, found in findings.numbers.get("conditional", {}).items() if "tasks" in found}
     if of_tasks:
         show(task_table(of_tasks))
-    if "images" in findings.numbers:
-        show(image_table(findings.numbers["images"]))
+    of_images = {label: found for label, found in findings.numbers.get("images", {}).items() if "images" in found}
+    if of_images:
+        show(image_table(of_images))
     for note in findings.notes:
         console.say(f"note     {note}")
     for path in written:

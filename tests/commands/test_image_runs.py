@@ -312,3 +312,10 @@ def test_an_image_run_and_another_kind_stand_in_one_call(here: Here, trained: Pa
     report = json.loads((tmp_path / "seen" / "analysis.json").read_text())
     assert set(report) >= {"images", "static"} and "kernels.png" in report["files"]
     assert all("over_training" in found for kind in ("images", "static") for found in report[kind].values())
+
+
+def test_of_one_training_image_there_is_nothing_to_compare(here: Here, tmp_path: Path) -> None:
+    here("train", *LINE, "data.val_size=1436", "trainer.max_steps=3")
+    (run,) = tmp_path.glob("outputs/digits/*")
+    assert "one training image, so there is nothing to compare" in here("analyze", run).out
+    assert {path.name for path in (run / "analysis").iterdir()} == {"analysis.json", "generated_tensors.png"}
