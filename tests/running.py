@@ -172,13 +172,13 @@ class Running:
             self.status = zygote().ask(poll=self.pid)
         return self.status
 
-    def wait(self, timeout: float = 120) -> int:
+    def wait(self, timeout: float = 240) -> int:
         """Return its exit status."""
         self.until(lambda: self.poll() is not None, timeout)
         assert self.status is not None
         return self.status
 
-    def until(self, condition: Callable[[], object], timeout: float = 60) -> None:
+    def until(self, condition: Callable[[], object], timeout: float = 120) -> None:
         """Wait until `condition` holds; if it does not in time the process is killed and the test fails."""
         deadline = time.monotonic() + timeout
         while not condition():
