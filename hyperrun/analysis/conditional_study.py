@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperrun.analysis.findings import Findings, Reader, Runs, rounded, some_of
-from hyperrun.analysis.image_weights import ImageWeights, draw_image_lines, read_images
+from hyperrun.analysis.findings import Findings, Reader, Runs, rounded
+from hyperrun.analysis.image_weights import POINTS, ImageWeights, draw_image_lines, read_images
 from hyperrun.analysis.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
-from hyperrun.analysis.task_weights import Spread, TaskWeights, positions, read_tasks
+from hyperrun.analysis.task_weights import Line, Spread, TaskWeights, positions, read_tasks
 from hyperrun.config import AutoDecoderHypernet, TaskData
 from hyperrun.hypernets import ConditionalModel
 from hyperrun.tasks.image_fitting import hypernet_of
@@ -35,7 +36,7 @@ def study_tasks(runs: Runs, reader: Reader, findings: Findings) -> None:
             continue
         seen = found[f"{label}, {data.order}"] = read_tasks(run, reader.split)
         numbers[label] |= task_numbers(seen)
-        note_broken(label, seen.spread, findings)
+        findings.note_broken(label, broken_in(seen.spread))
         if len(seen.lines) < data.tasks - 1:
             drawn = f"{len(seen.lines)} of {data.tasks - 1} pairs of neighbours"
             findings.notes.append(f"{label}: interpolation between {drawn}, spread over all tasks")
@@ -55,11 +56,7 @@ def task_numbers(seen: TaskWeights) -> dict[str, Any]:
         "weights_minus_mean_over_tasks": {"size": seen.weight_count, "cosine_similarity": rounded(seen.weights)},
         "tensors": tensor_numbers(seen, "tasks"),
         "interpolation": {
-            "accuracy": {
-                "own_embedding": sum(line.own() for line in lines) / len(lines),
-                "halfway": sum(line.halfway() for line in lines) / len(lines),
-                "other_embedding": sum(line.other() for line in lines) / len(lines),
-            },
+            "accuracy": means_along(lines, "embedding"),
             "position": [round(at, 4) for at in positions().tolist()],
             "pairs": [
                 {
@@ -95,7 +92,7 @@ def study_images(runs: Runs, reader: Reader, findings: Findings) -> None:
             continue
         seen = found[label] = read_images(run)
         numbers[label] |= image_numbers(seen)
-        note_broken(label, seen.spread, findings)
+        findings.note_broken(label, broken_in(seen.spread))
         if seen.count < seen.known:
             counts = f"{seen.count} of {seen.known:,} training images"
             findings.notes.append(f"{label}: weights of {counts}, spread over all")
@@ -115,12 +112,8 @@ def image_numbers(seen: ImageWeights) -> dict[str, Any]:
         "weights": {"size": seen.weight_count},
         "tensors": tensor_numbers(seen, "images"),
         "interpolation": {
-            "psnr": {
-                "own_latent": sum(line.own() for line in lines) / len(lines),
-                "halfway": sum(line.halfway() for line in lines) / len(lines),
-                "other_latent": sum(line.other() for line in lines) / len(lines),
-            },
-            "position": [round(at, 4) for at in lines[0].positions.tolist()],
+            "psnr": means_along(lines, "latent"),
+            "position": [round(at, 4) for at in positions(POINTS).tolist()],
             "pairs": [
                 {
                     "from": line.images[0],
@@ -150,7 +143,15 @@ def tensor_numbers(seen: TaskWeights | ImageWeights, what: str) -> dict[str, Any
     }
 
 
-def note_broken(label: str, spread: dict[str, Spread], findings: Findings) -> None:
-    broken = [name for name, one in spread.items() if not math.isfinite(one.over_tasks)]
-    if broken:
-        findings.notes.append(f"{label}: weights that are not finite in {some_of(broken)}")
+def means_along(lines: Sequence[Line], what: str) -> dict[str, float]:
+    """Return the means over the lines, at their ends and halfway; what: "embedding" or "latent"."""
+    return {
+        f"own_{what}": sum(line.own() for line in lines) / len(lines),
+        "halfway": sum(line.halfway() for line in lines) / len(lines),
+        f"other_{what}": sum(line.other() for line in lines) / len(lines),
+    }
+
+
+def broken_in(spread: Mapping[str, Spread]) -> list[str]:
+    """Return the tensors that hold a number that is not finite."""
+    return [name for name, one in spread.items() if not math.isfinite(one.over_tasks)]

@@ -24,6 +24,11 @@ class Reader:
     """Of the split that a recurrent model reads, from its beginning."""
 
 
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return names for a sentence, of many the first."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 @dataclass
 class Findings:
     """What was seen."""
@@ -37,14 +42,14 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     """What is not there, and why."""
 
+    def note_broken(self, label: str, names: Sequence[str]) -> None:
+        """Note the tensors of a run in which a number is not finite, if there are any."""
+        if names:
+            self.notes.append(f"{label}: weights that are not finite in {some_of(names)}")
+
 
 Runs = Mapping[str, LoadedRun]
 """Label -> run, in the order in which they were given."""
-
-
-def some_of(names: Sequence[str], most: int = 3) -> str:
-    """Return names for a sentence, of many the first."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def rounded(values: Tensor) -> list[list[float]]:

@@ -7,6 +7,7 @@ seen.lines[0].psnr  # dB against the two images, along the line between their la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 
 from hyperrun.analysis.picture_parts import COLOURS, panels, styled, title
-from hyperrun.analysis.task_weights import Spread, spread_over_tasks
+from hyperrun.analysis.task_weights import Line, Spread, positions, spread_over_tasks
 from hyperrun.config import ImageData
 from hyperrun.data import load_images
 from hyperrun.hypernets.generated_statistics import evenly
@@ -37,7 +38,7 @@ POINTS = 9
 
 
 @dataclass(frozen=True)
-class ImageLine:
+class ImageLine(Line):
     """What is drawn along the straight line between the latents of two training images."""
 
     images: tuple[int, int]
@@ -50,21 +51,8 @@ class ImageLine:
     """Of what is drawn against the first image and against the second, in dB, float64 [2, POINTS]."""
 
     @property
-    def positions(self) -> Tensor:
-        """Where the points lie, from 0, the first image's latent, to 1, the second's, float64 [POINTS]."""
-        return torch.linspace(0, 1, self.psnr.shape[1], dtype=torch.float64)
-
-    def own(self) -> float:
-        """Return the mean PSNR of the two images, each with its own latent."""
-        return float(self.psnr[0, 0] + self.psnr[1, -1]) / 2
-
-    def halfway(self) -> float:
-        """Return the mean PSNR of the two images with the mean of their latents."""
-        return float(self.psnr[:, self.psnr.shape[1] // 2].mean())
-
-    def other(self) -> float:
-        """Return the mean PSNR of the two images, each with the latent of the other."""
-        return float(self.psnr[0, -1] + self.psnr[1, 0]) / 2
+    def figures(self) -> Tensor:
+        return self.psnr
 
 
 @dataclass(frozen=True)
@@ -123,7 +111,7 @@ def line_between(model: nn.Module, images: tuple[int, int], wanted: Tensor) -> I
     line = torch.lerp(latents[images[0]], latents[images[1]], at)
     drawn = model(all_pixels(wanted[:1]).expand(POINTS, -1, -1), line).float()
     decibels = torch.stack([psnr(drawn, one.expand_as(drawn)) for one in wanted])
-    side = round(wanted.shape[1] ** 0.5)
+    side = math.isqrt(wanted.shape[1])
     squares = [part.clamp(0, 1).unflatten(1, (side, side)).cpu() for part in (wanted, drawn)]
     return ImageLine(images, squares[0], squares[1], decibels.double().cpu())
 
@@ -138,7 +126,7 @@ def draw_image_lines(found: Mapping[str, ImageWeights]) -> Picture:
         first, second = line.images
         draw_strip_of_images(strip, line)
         title(strip, (f"{label}\n" if n == 0 else "") + f"from training image {first} to {second}")
-        at = line.positions.numpy()
+        at = positions(POINTS).numpy()
         for values, number, colour, style in (
             (line.psnr[0], "on the left", COLOURS[0], "-o"),
             (line.psnr[1], "on the right", COLOURS[1], "--^"),
@@ -167,7 +155,7 @@ def draw_strip_of_images(panel: Axes, line: ImageLine) -> None:
     panel.grid(False)
     for spine in panel.spines.values():
         spine.set_visible(False)
-    names = ["image", *(f"{at:.2g}" for at in line.positions.tolist()), "image"]
+    names = ["image", *(f"{at:.2g}" for at in positions(POINTS).tolist()), "image"]
     panel.set_xticks([start + (side - 1) / 2 for start in starts], names, fontsize=7)
     panel.set_yticks([])
     panel.tick_params(length=0)

@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure as Picture
 from torch import Tensor
 
-from hyperrun.analysis.picture_parts import SIGNED_MAP, panels, styled, title, wrapped
+from hyperrun.analysis.picture_parts import SIGNED_MAP, fill, panels, styled, title, wrapped
 from hyperrun.analysis.plot import spread
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ def draw_kernels(blocks: Blocks) -> Picture:
         len(rows), max(map(len, rows)), WIDTH, sum(heights) / len(rows), height_ratios=heights
     )  # fmt: skip
     for cells, row, pictures in zip(places, rows, images, strict=True):
-        for panel in cells[len(row) :]:
-            panel.set_axis_off()
-        for panel, kernel, image in zip(cells, row, pictures, strict=False):
+        for panel, (kernel, image) in fill([cells], list(zip(row, pictures, strict=True))):
             draw_kernel(panel, kernel, *image)
     return figure
 

@@ -34,9 +34,7 @@ def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
                 for name, numbers in tensor_statistics(drawable).items()
             }
         }
-        broken = [name for name, w in drawable.items() if not w.isfinite().all()]
-        if broken:
-            findings.notes.append(f"{label}: weights that are not finite in {some_of(broken)}")
+        findings.note_broken(label, [name for name, w in drawable.items() if not w.isfinite().all()])
     findings.numbers["static"] = found
     blocks = kernels_side_by_side(weights, generated)
     if blocks:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import PercentFormatter
 
 from hyperrun.analysis.embedding_pictures import explain_heat, heat_map, said_of_broken
-from hyperrun.analysis.picture_parts import COLOURS, grid_of, panels, short_names, styled, title
+from hyperrun.analysis.picture_parts import COLOURS, fill, grid_of, panels, short_names, styled, title
 from hyperrun.analysis.task_weights import Spread, TaskWeights, positions
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ def draw_interpolation(found: Found, split: str) -> Picture:
     rows = iter(places)
     for label, seen in found.items():
         cells = [panel for _ in range(blocks[label]) for panel in next(rows)]
-        for panel in cells[len(seen.lines) :]:
-            panel.set_axis_off()
-        for n, (panel, line) in enumerate(zip(cells, seen.lines, strict=False)):
+        for n, (panel, line) in enumerate(fill([cells], seen.lines)):
             at, (first, second) = positions().numpy(), (shortened(seen.names[task]) for task in line.tasks)
             for accuracy, text, colour, style in (
                 (line.accuracy[0], f"{split} images of the task on the left", COLOURS[0], "-o"),

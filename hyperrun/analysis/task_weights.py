@@ -47,8 +47,29 @@ class Spread:
         return self.over_tasks / self.own if self.own else None
 
 
+class Line:
+    """Figures of two tasks, or of two images, along the straight line between their embeddings."""
+
+    @property
+    def figures(self) -> Tensor:
+        """Of the first and of the second at each point of the line, both ends among them, float64 [2, points]."""
+        raise NotImplementedError
+
+    def own(self) -> float:
+        """Return the mean of the two, each with its own embedding."""
+        return float(self.figures[0, 0] + self.figures[1, -1]) / 2
+
+    def halfway(self) -> float:
+        """Return the mean of the two with the mean of their embeddings."""
+        return float(self.figures[:, self.figures.shape[1] // 2].mean())
+
+    def other(self) -> float:
+        """Return the mean of the two, each with the embedding of the other."""
+        return float(self.figures[0, -1] + self.figures[1, 0]) / 2
+
+
 @dataclass(frozen=True)
-class Interpolation:
+class Interpolation(Line):
     """Accuracies along the straight line between the embeddings of two tasks."""
 
     tasks: tuple[int, int]
@@ -58,17 +79,9 @@ class Interpolation:
     accuracy: Tensor
     """float64 [2, POINTS]: of the images of the first task and of the second, at each point of the line."""
 
-    def own(self) -> float:
-        """Return the mean accuracy of the two tasks, each with its own embedding."""
-        return float(self.accuracy[0, 0] + self.accuracy[1, -1]) / 2
-
-    def halfway(self) -> float:
-        """Return the mean accuracy of the two tasks with the mean of their embeddings."""
-        return float(self.accuracy[:, POINTS // 2].mean())
-
-    def other(self) -> float:
-        """Return the mean accuracy of the two tasks, each with the embedding of the other."""
-        return float(self.accuracy[0, -1] + self.accuracy[1, 0]) / 2
+    @property
+    def figures(self) -> Tensor:
+        return self.accuracy
 
 
 @dataclass(frozen=True)
@@ -149,9 +162,9 @@ def spread_over_tasks(weights: Mapping[str, Tensor]) -> dict[str, Spread]:
 # ---------------------------------------------------------------- lines between embeddings
 
 
-def positions() -> Tensor:
-    """Return where on a line the points lie, from 0, the first task, to 1, the second, float64 [POINTS]."""
-    return torch.linspace(0, 1, POINTS, dtype=torch.float64)
+def positions(points: int = POINTS) -> Tensor:
+    """Return where on a line the points lie, from 0, the first task or image, to 1, the second, float64 [points]."""
+    return torch.linspace(0, 1, points, dtype=torch.float64)
 
 
 def chosen_pairs(tasks: int) -> list[tuple[int, int]]:

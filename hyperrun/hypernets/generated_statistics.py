@@ -67,7 +67,7 @@ def mean_statistics(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, float]
 
     Reckoned in float64: in float32 the squares overflow from 1.8e19 on, long before the weights do.
     """
-    rows = (value.double().flatten(1) if value.ndim > 1 else value.double().unsqueeze(1) for value in tensors.values())
+    rows = (value.double().unsqueeze(-1).flatten(1) for value in tensors.values())  # of single numbers, too
     pairs = [
         torch.stack([value.norm() / len(value) ** 0.5, value.var(1, correction=0).mean().sqrt()]) for value in rows
     ]

@@ -20,6 +20,7 @@ from hyperrun.data.images import Split, seeded
 from hyperrun.data.loader import read
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator, with_latents
+from hyperrun.hypernets.generated_statistics import evenly
 from hyperrun.metrics import higher_is_better
 from hyperrun.targets import build_implicit_target
 from hyperrun.targets.siren import pixel_centres
@@ -202,7 +203,7 @@ class ImageFitting:
     def held_out(self, split: str) -> Iterator[Tensor]:
         """Yield the images of a split that are evaluated, float32 [B, side * side, C]: this process's batches."""
         part = self.split(split)
-        chosen = torch.arange(self.count(split)) * len(part) // self.count(split)
+        chosen = evenly(len(part), self.count(split))
         for index in chosen.split(self.eval_batch_size)[self.world.rank :: self.world.size]:
             yield colours_of(part.fetch(index).to(self.world.device))
 

@@ -11,6 +11,7 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -145,18 +146,20 @@ def train(
             if row["step"] > metrics.last_step_before:
                 wandb.log(row)
 
+    def fail(step: int, what: str) -> NoReturn:
+        write_best()
+        raise RunFailed(non_finite_message(step, folder, precision, what))
+
     def check_finite() -> None:
         step = max_over_ranks(int(meter.first_bad.item()), world)
         if step >= 0:
-            write_best()
-            raise RunFailed(non_finite_message(step, folder, precision))
+            fail(step, "the loss")
 
     def check_weights() -> None:
         # a loss can be finite and its gradient not: then the weights broke in the very last step
         broken = not all(bool(torch.isfinite(p).all()) for p in task.model.parameters())
         if any_rank(broken, world):
-            write_best()
-            raise RunFailed(non_finite_message(state.step, folder, precision, what="a weight"))
+            fail(state.step, "a weight")
 
     def write_best() -> None:
         nonlocal best_model
@@ -304,7 +307,7 @@ def stalled(state: LoopState, config: Config) -> bool:
     return config.trainer.patience is not None and state.stale >= config.trainer.patience
 
 
-def non_finite_message(step: int, folder: RunFolder, precision: Precision, what: str = "the loss") -> str:
+def non_finite_message(step: int, folder: RunFolder, precision: Precision, what: str) -> str:
     last, best = folder.checkpoints / "last.pt", folder.checkpoints / "best.pt"
     if last.exists():
         good = f"the last good checkpoint is {last}"
