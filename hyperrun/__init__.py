@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hyperrun.hypernets import hypernetize, materialize
-    from hyperrun.trained import load_run
+    from hyperrun.load import load_run
 
 __all__ = ["__version__", "hypernetize", "load_run", "materialize"]
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     if name in ("hypernetize", "materialize"):
         import hyperrun.hypernets as found
     elif name == "load_run":
-        import hyperrun.trained as found
+        import hyperrun.load as found
     else:
         raise AttributeError(f"module 'hyperrun' has no attribute '{name}'")
     return getattr(found, name)

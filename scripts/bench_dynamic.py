@@ -30,8 +30,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hyperrun.config import DynamicHypernet
-from hyperrun.hypernets.compiled_phases import why_not_compiled
 from hyperrun.hypernets.dynamic import HyperLSTM
+from hyperrun.hypernets.hyperlstm_fast.compiled_phases import why_not_compiled
 from hyperrun.targets.recurrent import LSTMLayer
 from hyperrun.tracking.environment import device_name, git_commit
 

@@ -28,16 +28,16 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import ImageData
 from hyperrun.data import ImageSplit, make_set, register_data
 from hyperrun.data.loader import ImageLoader
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, with_hypernet
+from hyperrun.runs.folder import RunFolder
 from hyperrun.targets import build_target
 from hyperrun.tasks import build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import device_name, git_commit
-from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training.distributed import World
 from hyperrun.training.loop import train

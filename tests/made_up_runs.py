@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import to_dict
+from hyperrun.hydra_app.compose import compose_config
 
 
 @functools.cache

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from hyperrun import config as config_module
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import (
     SCHEMAS,
@@ -28,12 +27,13 @@ from hyperrun.config import (
     to_dict,
 )
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HYPERNETS
 from hyperrun.targets import IMPLICIT_TARGETS, LANGUAGE_TARGETS, TARGETS, build_target, register_target
 
 FILES = sorted(p.relative_to(CONF_DIR).with_suffix("").as_posix() for p in CONF_DIR.rglob("*.yaml"))
 EXTRAS = ("sweep/search", "hydra/")
-"""Compose where extras are installed: tests/commands/test_search.py, test_launchers.py."""
+"""Compose where extras are installed: tests/hydra_app/test_search.py, test_launchers.py."""
 UNPUBLISHED = ("compression/", "tasks/", "images/")
 """Experiments without a figure of the paper to reproduce."""
 CHOICES = [name for name in FILES if "/" in name and not name.startswith(EXTRAS)]

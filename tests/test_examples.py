@@ -13,10 +13,10 @@ import torch
 
 import hyperrun
 from hyperrun import cli
-from hyperrun.commands.arguments import Arguments
-from hyperrun.commands.hydra_app import compose_config
+from hyperrun.arguments import Arguments
 from hyperrun.config import SCHEMAS
 from hyperrun.data import DATASETS, TEXT_DATASETS
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.targets import TARGETS
 
 PACKAGE = Path(hyperrun.__file__).parent

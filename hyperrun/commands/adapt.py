@@ -15,19 +15,19 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.commands.arguments import Arguments, expanded
-from hyperrun.commands.hydra_app import compose_config, import_plugins
+from hyperrun.arguments import Arguments, expanded
 from hyperrun.config import DataConfig, ImageData, TaskData, typed_choice
 from hyperrun.data import FORMS, ImageSet, as_images, form_and_base, load_images, load_tasks
 from hyperrun.data.images import seeded
 from hyperrun.data.loader import ImageLoader
 from hyperrun.data.tasks import classes_of
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config, import_plugins
 from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator
+from hyperrun.load import LoadedRun, load_run
+from hyperrun.runs.folder import write_beside
 from hyperrun.targets import build_target
 from hyperrun.tracking.console import Console, show
-from hyperrun.tracking.run_folder import write_beside
-from hyperrun.trained import LoadedRun, load_run
 
 
 def main(argv: list[str]) -> int:

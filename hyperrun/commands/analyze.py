@@ -10,16 +10,16 @@ from typing import Any
 
 from rich.table import Table
 
-from hyperrun.analysis.findings import SPLITS, Findings
-from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import analyze
-from hyperrun.commands.arguments import Arguments, expanded
-from hyperrun.commands.hydra_app import import_plugins
+from hyperrun.analyze.findings import SPLITS, Findings
+from hyperrun.analyze.studies import analyze
+from hyperrun.arguments import Arguments, expanded
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import import_plugins
+from hyperrun.load import load_run
+from hyperrun.pictures.style import picture
+from hyperrun.runs.folder import write_beside
+from hyperrun.runs.metrics_file import plain
 from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
-from hyperrun.tracking.metrics import plain
-from hyperrun.tracking.run_folder import write_beside
-from hyperrun.trained import load_run
 
 NUMBERS = "analysis.json"
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     written = write_findings(findings, report, folder)
     lines, trouble = [], None
     if args.wandb:
-        from hyperrun.analysis.wandb_pictures import log_findings
+        from hyperrun.analyze.wandb_pictures import log_findings
 
         lines, trouble = log_findings(findings, runs, folder)
     if args.json:

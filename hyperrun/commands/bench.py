@@ -13,16 +13,16 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from hyperrun.analysis.naming import NAMES, labels
-from hyperrun.analysis.runs import computed_keys
-from hyperrun.commands.arguments import Arguments
+from hyperrun.arguments import Arguments
 from hyperrun.commands.data import fetch_if_missing
-from hyperrun.commands.plan import Job, jobs_to
 from hyperrun.commands.train import configured, through_hydra
 from hyperrun.config import Config, NoHypernet, to_dict
 from hyperrun.data import published_name
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.plan import Job, jobs_to
 from hyperrun.hypernets import count_parameters
+from hyperrun.runs.naming import NAMES, labels
+from hyperrun.runs.reading import computed_keys
 from hyperrun.targets import IMPLICIT_TARGETS
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import ONE_LINE_EACH, show

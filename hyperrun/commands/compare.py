@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hyperrun.analysis.filters import Condition, filter_runs
-from hyperrun.analysis.groups import compare
-from hyperrun.analysis.runs import Runs, computed_keys, read_runs
-from hyperrun.analysis.table import as_csv, as_json, markdown, print_comparison
-from hyperrun.commands.arguments import Arguments
+from hyperrun.arguments import Arguments
+from hyperrun.compare.filters import Condition, filter_runs
+from hyperrun.compare.groups import compare
+from hyperrun.compare.table import as_csv, as_json, markdown, print_comparison
 from hyperrun.errors import UserError, choose
-from hyperrun.tracking.run_folder import write_beside
+from hyperrun.runs.folder import write_beside
+from hyperrun.runs.reading import Runs, computed_keys, read_runs
 
 PLOT_FORMATS = ("png", "svg", "pdf")
 WITHOUT_TERMINAL = 160
@@ -53,19 +53,20 @@ def main(argv: list[str]) -> int:
 
     written: list[str] = []
     if args.plot:
-        from hyperrun.analysis.plot import draw, picture
+        from hyperrun.compare.plot import draw
+        from hyperrun.pictures.style import picture
 
         write_beside(Path(args.plot), picture(draw(comparisons), Path(args.plot).suffix[1:].lower()))
         written.append(f"plot    {args.plot}")
     if args.html:
-        from hyperrun.analysis.page import page
+        from hyperrun.compare.page import page
 
         write_beside(Path(args.html), page(runs, comparisons))
         written.append(f"page    {args.html}")
     if args.results:
         written += write_results(Path(args.results), runs)
     if args.wandb:
-        from hyperrun.analysis.wandb_comparison import log_comparison
+        from hyperrun.compare.wandb_comparison import log_comparison
 
         written += log_comparison(comparisons, Path(args.runs[0]), ["compare", *argv])
     if args.csv == "-":
@@ -83,7 +84,7 @@ def main(argv: list[str]) -> int:
         console = Console(highlight=False, emoji=False, width=None if limited else WITHOUT_TERMINAL)
         print_comparison(runs, console, comparisons)
         if args.text_plot:
-            from hyperrun.analysis.text_plot import print_plot
+            from hyperrun.compare.text_plot import print_plot
 
             for comparison in comparisons:
                 console.print()
@@ -97,12 +98,13 @@ def main(argv: list[str]) -> int:
 
 def write_results(path: Path, runs: Runs) -> list[str]:
     """Write the page of all experiments and the plot of those that were run; return what was written."""
-    from hyperrun.analysis.plot import draw, picture
-    from hyperrun.analysis.results import Experiment, for_picture, results_page
-    from hyperrun.commands.counting import counted
-    from hyperrun.commands.hydra_app import compose_config
     from hyperrun.commands.ls import choices
+    from hyperrun.compare.plot import draw
+    from hyperrun.compare.results import Experiment, for_picture, results_page
     from hyperrun.config import to_dict
+    from hyperrun.hydra_app.compose import compose_config
+    from hyperrun.models import counted
+    from hyperrun.pictures.style import picture
 
     experiments = []
     for name, _ in choices("experiment"):

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from hyperrun.commands.arguments import Arguments
+from hyperrun.arguments import Arguments
 
 PACKAGES = (
     "torch",

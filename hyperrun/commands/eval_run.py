@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from hyperrun.commands.arguments import Arguments
-from hyperrun.commands.hydra_app import compose_config, import_plugins
+from hyperrun.arguments import Arguments
 from hyperrun.config import Config, TextData
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config, import_plugins
+from hyperrun.load import load_parameters
+from hyperrun.runs.folder import find_run
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
-from hyperrun.tracking.run_folder import find_run
-from hyperrun.trained import load_parameters
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision

@@ -11,14 +11,14 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hyperrun.commands.arguments import Arguments, expanded
-from hyperrun.commands.hydra_app import import_plugins
+from hyperrun.arguments import Arguments, expanded
 from hyperrun.config import TaskData, TorchvisionTarget, to_dict
 from hyperrun.data import inputs_of
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import import_plugins
 from hyperrun.hypernets import ConditionalModel, materialize
-from hyperrun.tracking.run_folder import write_beside
-from hyperrun.trained import LoadedRun, load_run
+from hyperrun.load import LoadedRun, load_run
+from hyperrun.runs.folder import write_beside
 
 
 def main(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from hyperrun.commands.arguments import Arguments
+from hyperrun.arguments import Arguments
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.errors import choose
 from hyperrun.metrics import compression_text
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     """Return one dict for each choice of a group; models and experiments with their counts."""
-    from hyperrun.commands.hydra_app import compose_config
+    from hyperrun.hydra_app.compose import compose_config
     from hyperrun.targets import LANGUAGE_TARGETS
 
     group = GROUPS[what]
@@ -82,11 +82,11 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
     hypernet that makes this parameter, where it is generated).
     """
-    from hyperrun.commands.counting import model_of_shapes
-    from hyperrun.commands.hydra_app import compose_config
     from hyperrun.config import TaskData, TextData
     from hyperrun.data import SHAPES, published_name
+    from hyperrun.hydra_app.compose import compose_config
     from hyperrun.hypernets import CONDITIONAL_HYPERNETS, HyperModel, count_parameters
+    from hyperrun.models import model_of_shapes
 
     config = compose_config(overrides)
     if not isinstance(config.data, TextData):

@@ -6,15 +6,15 @@ import argparse
 import json
 import sys
 
-from hyperrun.commands.arguments import Arguments, expanded
+from hyperrun.arguments import Arguments, expanded
 from hyperrun.commands.eval_run import take_precision
-from hyperrun.commands.hydra_app import import_plugins
 from hyperrun.config import TextData
 from hyperrun.errors import UserError, printable
+from hyperrun.hydra_app.compose import import_plugins
+from hyperrun.load import load_run
+from hyperrun.runs.folder import find_run
 from hyperrun.targets import IMPLICIT_TARGETS
 from hyperrun.tasks.language_modeling import sample
-from hyperrun.tracking.run_folder import find_run
-from hyperrun.trained import load_run
 from hyperrun.training.distributed import join_world
 
 OF_TEXT = {"prompt": "", "length": 400, "temperature": 0.8}
@@ -98,7 +98,7 @@ def write_text(args: argparse.Namespace) -> None:
 
 
 def draw_images(args: argparse.Namespace) -> None:
-    from hyperrun.commands.sample_images import sample_images  # matplotlib takes half a second
+    from hyperrun.analyze.image_samples import sample_images  # matplotlib takes half a second
 
     if args.resolution is not None and args.resolution < 1:
         raise UserError(f"--resolution must be at least 1, not {args.resolution}")

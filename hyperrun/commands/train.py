@@ -16,9 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hyperrun.commands.counting import choose_width, width_of
 from hyperrun.commands.data import fetch_if_missing
-from hyperrun.commands.hydra_app import (
+from hyperrun.conf_dir import CONF_DIR
+from hyperrun.config import Config, from_omegaconf
+from hyperrun.data import published_name
+from hyperrun.errors import Preempted, SweepFailed, UserError
+from hyperrun.hydra_app.compose import (
     VERSION_BASE,
     composing,
     explain,
@@ -30,18 +33,15 @@ from hyperrun.commands.hydra_app import (
     sweep_group,
     typed_overrides,
 )
-from hyperrun.commands.plan import planning_only
-from hyperrun.commands.sweep import leading_sweeps
-from hyperrun.commands.sweep_job import JobEnd, run_job
-from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import Config, from_omegaconf
-from hyperrun.data import published_name
-from hyperrun.errors import Preempted, SweepFailed, UserError
+from hyperrun.hydra_app.job import JobEnd, run_job
+from hyperrun.hydra_app.plan import planning_only
+from hyperrun.hydra_app.sweep import leading_sweeps
 from hyperrun.hypernets import count_parameters
+from hyperrun.models import choose_width, width_of
+from hyperrun.runs.folder import RECORDED, RunFolder, named
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import made_with
-from hyperrun.tracking.run_folder import RECORDED, RunFolder, named
 from hyperrun.tracking.wandb_run import choose_mode, first_line, wandb_run
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks

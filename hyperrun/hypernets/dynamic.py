@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
-from hyperrun.hypernets.dynamic_blocks import Pool, Weights
-from hyperrun.hypernets.dynamic_fast import Call, run_sequence
-from hyperrun.hypernets.dynamic_phases import INLINE_Z, CellSpec
+from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, Weights
+from hyperrun.hypernets.hyperlstm_fast.phases import INLINE_Z, CellSpec
+from hyperrun.hypernets.hyperlstm_fast.sequence import Call, run_sequence
 from hyperrun.targets.recurrent import (
     LSTMLayer,
     RecurrentLM,
@@ -142,7 +142,7 @@ class HyperLSTM(nn.Module):
 
     @torch.compiler.disable
     def run_fast(self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None) -> tuple[Tensor, State]:
-        """Do the same as the loop over `step` by dynamic_fast.py. The masks are those of all steps, [T, B, units]."""
+        """Do the same as the loop over `step` by hyperlstm_fast. The masks are those of all steps, [T, B, units]."""
         cell, embed = self.hypernet.cell, self.hypernet.embed
         norms, cell_norms = (() if n is None else tuple(n.parameters()) for n in (self.norm, cell.norm))
         weights = Weights(

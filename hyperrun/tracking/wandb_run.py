@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hyperrun.config import Config, run_hash, to_dict
-from hyperrun.tracking.run_folder import RunFolder
+from hyperrun.runs.folder import RunFolder
 
 MODES = {"online", "offline", "disabled", "shared", "dryrun"}
 

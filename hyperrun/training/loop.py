@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from hyperrun.config import Config
 from hyperrun.errors import RunFailed, UserError
 from hyperrun.hypernets import generated_statistics
+from hyperrun.runs.folder import RunFolder
+from hyperrun.runs.metrics_file import MetricsFile
 from hyperrun.tasks import Task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import and_now, made_with
-from hyperrun.tracking.metrics import MetricsFile
-from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, any_rank, barrier, max_over_ranks, share_buffers, sum_over_ranks, wrap

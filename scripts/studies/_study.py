@@ -11,13 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hyperrun.analysis.runs import computed_keys
-from hyperrun.commands.arguments import Arguments
-from hyperrun.commands.plan import Job, jobs_to
+from hyperrun.arguments import Arguments
 from hyperrun.commands.train import configured, through_hydra
 from hyperrun.config import Config, to_dict
 from hyperrun.errors import UserError
-from hyperrun.tracking.run_folder import RunFolder
+from hyperrun.hydra_app.plan import Job, jobs_to
+from hyperrun.runs.folder import RunFolder
+from hyperrun.runs.reading import computed_keys
 
 BUDGETS = ("small", "paper")
 

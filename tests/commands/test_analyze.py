@@ -16,12 +16,11 @@ import torch
 from PIL import Image
 
 from hyperrun import load_run
-from hyperrun.analysis.naming import labelled
-from hyperrun.analysis.plot import picture
-from hyperrun.analysis.studies import analyze
-from hyperrun.analysis.wandb_pictures import scalars
-from hyperrun.tracking.metrics import plain
-from tests.commands.test_text_runs import CHORUS, LINE, PLAIN
+from hyperrun.analyze.studies import analyze, labelled
+from hyperrun.analyze.wandb_pictures import scalars
+from hyperrun.pictures.style import picture
+from hyperrun.runs.metrics_file import plain
+from tests.end_to_end.test_text_runs import CHORUS, LINE, PLAIN
 from tests.running import FAST, REPO, TINY, Running, leftovers, rows, summary
 from tests.tracking.test_wandb import inspect, records
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hyperrun.commands.bench import bench, quartiles, training_step, with_twins
-from hyperrun.commands.hydra_app import compose_config
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.tasks import build_task
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import choose_precision

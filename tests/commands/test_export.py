@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from hyperrun import load_run, materialize
 from hyperrun.data import load_images
 from hyperrun.errors import UserError
-from tests.commands.test_text_runs import CHORUS, LINE
+from tests.end_to_end.test_text_runs import CHORUS, LINE
 from tests.running import FAST, Running, only_run, summary
 
 Here = Callable[..., Any]

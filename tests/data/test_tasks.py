@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import TaskData
 from hyperrun.data import TaskSet, as_images, inputs_of, load_images, load_tasks, published_name
 from hyperrun.data.images import ImageSplit
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 
 
 def config(name: str, *words: str) -> TaskData:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import hyperrun.data
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import TextData, run_hash
 from hyperrun.data import TEXT_DATASETS, VOCABULARY_SIZES, load_text, make_text, register_text, vocabulary_size
 from hyperrun.data.vocabulary import Vocabulary, number_characters
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 
 ABC = Vocabulary("char", ["a", "b", "c"])
 

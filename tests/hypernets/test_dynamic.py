@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import DynamicModel, count_parameters, with_hypernet
 from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
 from hyperrun.targets import build_language_target

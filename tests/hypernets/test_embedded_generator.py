@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import (
     EmbeddedGenerator,
     count_parameters,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun import hypernetize
-from hyperrun.commands.hydra_app import compose_config
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, generated_statistics, with_latents
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.cnn import CNN

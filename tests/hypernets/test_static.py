@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import StaticHypernet as StaticConfig
 from hyperrun.config import TorchvisionTarget
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, StaticHypernet, count_parameters, with_hypernet
 from hyperrun.hypernets.static import TileGenerator
 from hyperrun.targets import build_target

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.targets import build_implicit_target, build_target
 from hyperrun.targets.siren import Siren, pixel_centres
 

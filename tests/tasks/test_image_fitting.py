@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.data import TRAINING_IMAGES, images_to_train_on, load_images
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import count_parameters
+from hyperrun.load import build_model
 from hyperrun.tasks import build_task
 from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, batch_sizes, colours_of, psnr
-from hyperrun.trained import build_model
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError, printable
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision

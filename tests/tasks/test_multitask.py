@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from hyperrun import cli
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import ConditionalModel, count_parameters, materialize
+from hyperrun.load import build_model
 from hyperrun.tasks import build_task
 from hyperrun.tasks.multitask import MultiTask, MultiTaskLoss, logits_of_tasks, weights_of
-from hyperrun.trained import build_model
 from hyperrun.training.distributed import join_world
 from hyperrun.training.precision import choose_precision
 

@@ -16,14 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import Config, MultiStepSchedule
 from hyperrun.errors import RunFailed
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, MLPHypernet
+from hyperrun.runs.folder import RunFolder
+from hyperrun.runs.metrics_file import read_metrics
 from hyperrun.tasks import Task
 from hyperrun.tracking.console import Console, describe
-from hyperrun.tracking.metrics import read_metrics
-from hyperrun.tracking.run_folder import RunFolder
 from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint, loop
 from hyperrun.training.distributed import World

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyperrun.commands.hydra_app import compose_config
 from hyperrun.config import (
     DECAY_KINDS,
     AdamConfig,
@@ -27,6 +26,7 @@ from hyperrun.config import (
     TorchvisionTarget,
 )
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, with_hypernet
 from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN

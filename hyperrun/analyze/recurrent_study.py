@@ -1,0 +1,93 @@
+"""Runs that read text: hidden activations and gates, and how much the weights change from symbol to symbol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from hyperrun.analyze.character_strip import draw_strip, make_strip, strip_page
+from hyperrun.analyze.findings import Findings, Reader, Runs
+from hyperrun.analyze.recurrent_states import Histogram, Reading, read_text, recurrent_target
+from hyperrun.analyze.state_pictures import draw_gates, draw_hidden
+from hyperrun.config import TextData
+from hyperrun.data import load_text
+from hyperrun.hypernets import DynamicModel
+from hyperrun.load import LoadedRun
+
+
+def is_recurrent(run: LoadedRun) -> bool:
+    """Whether the model reads text with layers that can be watched."""
+    return isinstance(run.model, DynamicModel) or recurrent_target(run.model) is not None
+
+
+def study_recurrent(runs: Runs, reader: Reader, findings: Findings) -> None:
+    """Hidden activations and gates over a held-out text, and how much the weights change at each of its symbols."""
+    panels: dict[str, dict[str, Histogram]] = {}
+    numbers: dict[str, Any] = {}
+    for label, run in runs.items():
+        target = recurrent_target(run.model)
+        assert target is not None
+        assert run.vocabulary is not None
+        ids = held_out(run, reader)
+        reading = read_text(target, ids)
+        numbers[label] = {
+            "text": {"data": run.config.data.name, "split": reader.split, "symbols": reading.symbols},
+            "bits_per_symbol": reading.bits,
+            "layers": [{name: found.numbers() for name, found in layer.items()} for layer in reading.layers],
+            **study_changes(label, run, reading, ids, reader, findings),
+        }
+        for n, layer in enumerate(reading.layers):
+            panels[layer_label(label, n, reading)] = layer
+        if any(found.broken for layer in reading.layers for found in layer.values()):
+            findings.notes.append(f"{label}: hidden activations or gates that are not finite, which are in no bar")
+    findings.numbers["recurrent"] = numbers
+    texts = [found["text"] for found in numbers.values()]
+    read = dict.fromkeys(f"{text['data']}, {text['split']} split, {text['symbols']:,} symbols" for text in texts)
+    findings.pictures["hidden_activations"] = draw_hidden(panels, "; ".join(read))
+    gates = draw_gates(panels, "; ".join(read))
+    if gates is not None:
+        findings.pictures["gates"] = gates
+
+
+def study_changes(
+    label: str, run: LoadedRun, reading: Reading, ids: Tensor, reader: Reader, findings: Findings
+) -> dict[str, Any]:
+    """Add the strips of how much one run's weights change; return what analysis.json says of that."""
+    assert run.vocabulary is not None
+    numbers: dict[str, Any] = {"weight_changes": []}
+    for n, changes in enumerate(reading.changes):
+        if not changes:
+            numbers["weight_changes"].append({})
+            continue
+        name = layer_label(label, n, reading)
+        strip = make_strip(f"{name} reads {run.config.data.name}, {reader.split}", ids, run.vocabulary, changes)
+        numbers["weight_changes"].append(strip.numbers)
+        numbers["weight_changes_left_out"] = strip.left_out
+        findings.pictures[file_name(f"weight_changes-{name}")] = draw_strip(strip)
+        findings.pages[file_name(f"weight_changes-{name}")] = strip_page(strip)
+    if isinstance(run.model, DynamicModel) and not any(reading.changes):
+        findings.notes.append(
+            f"{label}: no strip of weight changes: hypernet.form=full mixes whole matrices and has no scaling vectors"
+        )
+    return numbers
+
+
+def held_out(run: LoadedRun, reader: Reader) -> Tensor:
+    """Return the beginning of the part of the run's text that is to be read, int64 [N].
+
+    Raises:
+        UserError: the text is missing, or has other symbols than the run's.
+    """
+    assert isinstance(run.config.data, TextData) and run.vocabulary is not None
+    text = load_text(run.config.data)
+    run.vocabulary.check_same(text.vocabulary, f"the run {run.folder.path}", f"data={text.name}")
+    return getattr(text, reader.split)[: reader.symbols].long()
+
+
+def layer_label(label: str, number: int, reading: Reading) -> str:
+    return f"{label}, layer {number + 1}" if len(reading.layers) > 1 else label
+
+
+def file_name(text: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in text)

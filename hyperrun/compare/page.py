@@ -1,0 +1,138 @@
+"""The comparison as one HTML page that needs no network: sortable tables, plots, curves, differences of the configs."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from hyperrun import __version__
+from hyperrun.compare.groups import Comparison, Group
+from hyperrun.compare.page_parts import SCRIPT, STYLE
+from hyperrun.compare.plot import draw, draw_curves
+from hyperrun.compare.table import FOOTNOTE, columns, step_text
+from hyperrun.errors import printable
+from hyperrun.pictures.style import picture
+from hyperrun.runs.naming import differing_keys, setting
+from hyperrun.runs.reading import Run, Runs
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+"""What a browser may load for the page: nothing but what is in it."""
+
+
+def page(runs: Runs, comparisons: list[Comparison]) -> str:
+    """Return the whole page. All that comes from files is escaped."""
+    sections = [section(number, comparison) for number, comparison in enumerate(comparisons)]
+    if runs.unfinished:
+        sections.append(unfinished(runs.unfinished))
+    if runs.warnings:
+        sections.append(f"<section><h2>Could not be read</h2><ul>{_items(runs.warnings)}</ul></section>")
+    links = "".join(f'<a href="#data-{i}">{_text(c.data)}</a>' for i, c in enumerate(comparisons))
+    what = f"{len(runs.finished)} finished runs in {sum(len(c.groups) for c in comparisons)} groups of seeds"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<link rel="icon" href="data:,">
+<title>hyperrun compare</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header><h1>Parameters against accuracy</h1><p>{what}, hyperrun {__version__}.</p><nav>{links}</nav></header>
+<main>
+{"".join(sections)}
+</main>
+<script>{SCRIPT}</script>
+</body>
+</html>
+"""
+
+
+def section(number: int, comparison: Comparison) -> str:
+    """Return one data set's part: table, plot, curves, differences."""
+    curves = draw_curves(comparison)
+    plots = [inline_svg(picture(draw([comparison]), "svg"), f"p{number}-", "Scatter plot of " + comparison.title)]
+    if curves is not None:
+        plots.append(inline_svg(picture(curves, "svg"), f"c{number}-", "Learning curves on " + comparison.data))
+    figures = "".join(f"<figure>{plot}</figure>" for plot in plots)
+    return (
+        f'<section id="data-{number}" data-number="{number}"><h2>{_text(comparison.title)}</h2>'
+        f"{group_table(comparison)}<p class=note>{FOOTNOTE}. Click a heading to sort.</p>"
+        f'<div class="figures">{figures}</div>{differences(comparison.groups)}</section>\n'
+    )
+
+
+def group_table(comparison: Comparison) -> str:
+    """Return the table of groups; each cell says what it is sorted by."""
+    shown = columns(comparison)
+    heads = [("#", "num"), *((c.heading, "num" if c.justify == "right" else "") for c in shown)]
+    rows = []
+    for i, group in enumerate(comparison.groups):
+        mark = ' <span title="on the Pareto front">●</span>' if group.on_front else ""
+        cells = [f'<td class="num" data-key="{i}">{i + 1}{mark}</td>']
+        for column in shown:
+            text = column.text(group)
+            kind = ' class="num"' if column.justify == "right" else ""
+            cells.append(f'<td{kind} data-key="{_text(sort_key(text) if kind else text)}">{_text(text)}</td>')
+        front = " front" if group.on_front else ""
+        rows.append(f'<tr class="group{front}" data-group="{i}">{"".join(cells)}</tr>')
+    return _table(heads, rows)
+
+
+def sort_key(text: str) -> str:
+    """Return the number that a cell begins with ("1,234 (3)"), as JavaScript reads it; nothing for an empty cell."""
+    found = re.match(r"-?[\d,]+(\.\d+)?(e[+-]?\d+)?", text)
+    return found.group().replace(",", "") if found else ""
+
+
+def differences(groups: list[Group]) -> str:
+    """Return a table of the config keys in which the groups differ: one line for each group."""
+    keys = differing_keys(group.computed for group in groups)
+    if not keys:
+        return ""
+    rows = []
+    for i, group in enumerate(groups):
+        values = [setting(group.computed[key]) if key in group.computed else "" for key in keys]
+        rows.append(f'<tr data-group="{i}">{_cells([group.label, *values])}</tr>')
+    heads = [("model", ""), *((key, "") for key in keys)]
+    return f"<details open><summary>In which settings they differ</summary>{_table(heads, rows)}</details>"
+
+
+def unfinished(runs: list[Run]) -> str:
+    rows = []
+    for run in runs:
+        cells = [str(run.path), run.summary["model"], run.summary["data"], run.status, step_text(run), run.reason]
+        rows.append(f"<tr>{_cells(cells)}</tr>")
+    heads = [(name, "") for name in ("run", "model", "data", "status", "step", "reason")]
+    return f"<section><h2>Not finished</h2>{_table(heads, rows)}</section>"
+
+
+def inline_svg(picture: bytes, prefix: str, title: str) -> str:
+    """Return an SVG file as an element of a page, its ids made unlike those of the page's other pictures."""
+    text = picture.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    for before in (' id="', "url(#", 'href="#'):
+        text = text.replace(before, before + prefix)
+    return text.replace("<svg ", f'<svg role="img" aria-label="{_text(title)}" ', 1)
+
+
+def _table(heads: list[tuple[str, str]], rows: list[str]) -> str:
+    cells = "".join(
+        f'<th scope="col" class="{kind}"><button type="button">{_text(name)}</button></th>' for name, kind in heads
+    )
+    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _cells(texts: list[str]) -> str:
+    return "".join(f'<td data-key="{_text(text)}">{_text(text)}</td>' for text in texts)
+
+
+def _items(lines: list[str]) -> str:
+    return "".join(f"<li>{_text(line)}</li>" for line in lines)
+
+
+def _text(text: object) -> str:
+    return escape(printable(text), quote=True)

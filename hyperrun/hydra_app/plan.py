@@ -1,0 +1,114 @@
+"""hyperrun train --dry-run: the jobs a line stands for, counted, and which of them are done. Writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import hydra._internal.utils
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.markup import escape
+from rich.table import Table
+
+from hyperrun.config import Config
+from hyperrun.errors import SweepFailed, UserError
+from hyperrun.hydra_app.compose import Configure, as_a_job_sees, refuse_study, replaced, typed_overrides
+from hyperrun.models import counted, width_of
+from hyperrun.runs.folder import RunFolder
+from hyperrun.tracking.console import ONE_LINE_EACH, show
+
+Job = tuple[list[str], Config | UserError]
+"""Overrides, and the config that they give or what is wrong with it."""
+
+
+def planning_only(configure: Configure) -> AbstractContextManager[None]:
+    """Within this block, Hydra shows the jobs where it would run them."""
+    return jobs_to(plan, configure)
+
+
+def jobs_to(use: Callable[[list[Job]], object], configure: Configure) -> AbstractContextManager[None]:
+    """Within this block, Hydra hands the jobs of a line to a function, all at once, where it would run them."""
+
+    def run_app(*, hydra: Any, config_name: str, overrides: list[str], multirun: bool, mode: Any, **_: Any) -> None:
+        multirun = multirun or mode == RunMode.MULTIRUN
+        use(list(jobs(hydra, config_name, overrides, multirun, configure)))
+
+    return replaced(hydra._internal.utils, "_run_app", run_app)
+
+
+def jobs(hydra: Any, config_name: str, overrides: list[str], multirun: bool, configure: Configure) -> Iterator[Job]:
+    """Yield the jobs of a line.
+
+    Raises:
+        UserError: the jobs are chosen by a search, one after the other.
+    """
+    mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+    cfg = hydra.compose_config(config_name, [*overrides, f"hydra.mode={mode.name}"], run_mode=mode)
+    typed = typed_overrides(cfg.hydra)
+    if not multirun:
+        refuse_study(typed)
+        yield typed, config_or_error(cfg, typed, configure)
+        return
+    if not cfg.hydra.sweeper._target_.endswith(".BasicSweeper"):
+        raise UserError("the jobs of a search cannot be known before: each is chosen by how the ones before it ended")
+    study = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides([*study, *typed])
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    for job in batch:
+        composed = hydra.config_loader.load_sweep_config(cfg, list(job))
+        yield job, config_or_error(composed, job, configure)
+
+
+def config_or_error(cfg: DictConfig, typed: list[str], configure: Configure) -> Config | UserError:
+    try:
+        return configure(as_a_job_sees(cfg), typed)
+    except UserError as error:
+        return error
+
+
+def plan(found: Sequence[Job]) -> None:
+    """Print the table.
+
+    Raises:
+        SweepFailed: some jobs cannot be run.
+    """
+    table = Table(title="the jobs, none of which is trained (--dry-run)", title_justify="left", **ONE_LINE_EACH)
+    numbers = ("trainable", "target", "compression")
+    for name in ("job", "model", *numbers, "state", "folder"):
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    common = set.intersection(*(set(overrides) for overrides, _ in found)) if len(found) > 1 else set()
+    states: list[str] = []
+    folders: dict[str, int] = {}
+    for number, (overrides, config) in enumerate(found):
+        name = f"{number} " + " ".join(o for o in overrides if o not in common)
+        model, folder, cells = "", "", ["", "", ""]
+        error = config if isinstance(config, UserError) else None
+        if isinstance(config, Config):
+            model, folder = config.model, str(RunFolder.of(config).path)
+            try:
+                counts = counted(config)
+                if config.params is not None:
+                    name += f" (target.{width_of(config.target)}, {counts.trainable / config.params - 1:+.1%})"
+                cells = [f"{counts.trainable:,}", f"{counts.target:,}", f"{counts.compression:.2f}"]
+            except UserError as wrong:
+                error = wrong
+            except Exception as wrong:  # a defect, perhaps of a plugin's: the job would fail, the others would not
+                error = UserError(f"{type(wrong).__name__}: {wrong}")
+        state = "wrong" if error else RunFolder.of(config).state()  # pyright: ignore[reportArgumentType]
+        if isinstance(config, Config) and config.resume == "never" and state != "running":
+            state = "afresh"
+        if not error and folders.setdefault(folder, number) != number:
+            state = f"as job {folders[folder]}"
+        states.append("the same as another" if state.startswith("as job") else state)
+        row = (name, model, *cells, state, f"cannot be run: {error}" if error else folder)
+        table.add_row(*map(escape, row))  # [conv1.weight] is no markup
+    show(table)
+    said = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+    print(f"{len(found)} job{'s' if len(found) > 1 else ''}: {said}")
+    if "wrong" in states:
+        raise SweepFailed(f"{states.count('wrong')} of {len(found)} jobs cannot be run")

@@ -1,0 +1,177 @@
+"""What sequence.py works on: a HyperLSTM's weights by name, and the blocks that its steps write into."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hyperrun.hypernets.hyperlstm_fast.cuda_graph import GraphedLoop
+
+CHUNK_BYTES = 2 * 2**20
+"""Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
+cache."""
+
+
+class Weights(NamedTuple):
+    """Parameters of a HyperLSTM, in the order in which the function takes them. H units, N hyper units, I inputs."""
+
+    w_x: Tensor
+    """[I, 4H]"""
+    w_h: Tensor
+    """[H, 4H]"""
+    bias: Tensor
+    """b_0 [4H]"""
+    cell_w_x: Tensor
+    """[H + I, 4N]"""
+    cell_w_h: Tensor
+    """[N, 4N]"""
+    cell_bias: Tensor | None
+    """[4N]"""
+    w_z: Tensor
+    """[N, 12 Nz]"""
+    b_z: Tensor
+    """[8 Nz]"""
+    w_d: Tensor
+    """[12, Nz, H]"""
+    norms: tuple[Tensor, ...]
+    """Of the main cell: four, as in lstm_update, or none."""
+    cell_norms: tuple[Tensor, ...]
+    """Of the hyper cell."""
+
+
+class Step(NamedTuple):
+    """Views of the blocks for one step, made once: making them costs as much as a small product."""
+
+    sums: Tensor
+    """h times the wide weight [B, 4H + 4N]; later its gradient."""
+    main: tuple[Tensor, ...]
+    """First arguments of the main phases: h part by gate, x part by gate, c."""
+    hyper: tuple[Tensor, ...]
+    """h part of the hyper cell by gate."""
+    hyper_rest: tuple[Tensor, ...]
+    """Its x part and its a part by gate."""
+    hyper_c: Tensor
+    z: Tensor
+    """[B, 12 Nz], within the row of from_a that this step reads it from."""
+    a_next: Tensor
+    from_a_next: Tensor
+    c_next: Tensor
+    hyper_c_next: Tensor
+    d_from_a: tuple[Tensor, ...]
+    """Gradient of the a part by gate, and whole; empty where nothing is kept."""
+    d_z: Tensor | None
+    """Gradient of z, [12, B, Nz]."""
+    dd: tuple[Tensor, ...]
+    """Gradients of the twelve scaling vectors, [B, H] each."""
+
+
+class Workspace:
+    """The blocks of one forward pass and its backward pass.
+
+    H units, N hyper units; `wide` = 4H, `narrow` = 4N. With keep=False nothing is kept for backward: all steps write to
+    block 0, and the states to 0 and 1 in turn.
+    """
+
+    def __init__(self, w: Weights, x: Tensor, product: torch.dtype, new: bool, keep: bool) -> None:
+        length, batch, _ = x.shape
+        hyper, units = len(w.cell_w_h), len(w.w_h)
+        paths, z_dim, _ = w.w_d.shape
+        steps, states = (length, length + 1) if keep else (1, 2)
+
+        def block(*shape: int, dtype: torch.dtype = w.w_h.dtype) -> Tensor:
+            return torch.empty(shape, dtype=dtype, device=x.device)
+
+        self.wide, self.narrow = 4 * units, 4 * hyper
+        self.weight = block(units, self.wide + self.narrow, dtype=product)
+        self.a_weight = block(hyper, self.narrow + paths * z_dim)
+        self.sums = block(steps, batch, self.wide + self.narrow, dtype=product)
+        self.from_x = block(length, batch, self.wide, dtype=product)
+        self.hyper_from_x = block(length, batch, self.narrow, dtype=product)
+        self.c = block(states, batch, units)
+        self.a = block(states, batch, hyper)
+        self.hyper_c = block(states, batch, hyper)
+        self.from_a = block(states, batch, self.a_weight.shape[1])
+        self.d = block(paths, batch, units)
+        self.chunk = max(1, min(steps, CHUNK_BYTES // (self.d.numel() * self.d.element_size())))
+        self.dd = block(paths, self.chunk if keep else 0, batch, units)
+        self.d_from_a = block(states if keep else 0, batch, self.a_weight.shape[1])
+        self.ahead = 1 if new else 0
+        """z of step t comes from a after it, or before it."""
+        self.steps = [self.step(t, keep) for t in range(length)]
+        self.forward_graph, self.backward_graph = GraphedLoop(), GraphedLoop()
+
+    def step(self, t: int, keep: bool) -> Step:
+        k, before, after = (t, t, t + 1) if keep else (0, t % 2, (t + 1) % 2)
+        source = after if self.ahead else before
+        sums, from_a = self.sums[k], self.from_a[before, :, : self.narrow]
+        d_from_a, d_z, dd = (), None, ()
+        if keep:
+            row = self.d_from_a[before]
+            d_from_a = (*row[:, : self.narrow].chunk(4, 1), row)
+            d_z = self.d_from_a[source, :, self.narrow :].view(len(row), len(self.d), -1).transpose(0, 1)
+            dd = self.dd[:, t % self.chunk].unbind()
+        return Step(
+            sums,
+            (*sums[:, : self.wide].chunk(4, 1), *self.from_x[t].chunk(4, 1), self.c[before]),
+            sums[:, self.wide :].chunk(4, 1),
+            (*self.hyper_from_x[t].chunk(4, 1), *from_a.chunk(4, 1)),
+            self.hyper_c[before],
+            self.from_a[source, :, self.narrow :],
+            self.a[after],
+            self.from_a[after],
+            self.c[after],
+            self.hyper_c[after],
+            d_from_a,
+            d_z,
+            dd,
+        )
+
+
+class Pool:
+    """Keeps the workspace of the last training step, so that the next need not ask the system for its memory.
+
+    A workspace belongs to one forward pass from `take` to `give`, which backward calls: two passes that live at once
+    have two, and one whose backward never comes is freed with it.
+    """
+
+    def __init__(self) -> None:
+        self.free: tuple[Any, Workspace] | None = None
+
+    def take(self, w: Weights, x: Tensor, product: torch.dtype, new: bool) -> Workspace:
+        kept, self.free = self.free, None
+        key = (x.shape, x.device, w.w_h.dtype, product)
+        return kept[1] if kept is not None and kept[0] == key else Workspace(w, x, product, new, keep=True)
+
+    def give(self, workspace: Workspace, x: Tensor, w: Weights, product: torch.dtype) -> None:
+        self.free = ((x.shape, x.device, w.w_h.dtype, product), workspace)
+
+    def __deepcopy__(self, memo: Any) -> Pool:
+        return Pool()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"free": None}
+
+
+class RepeatedProduct:
+    """x @ weight for one weight [K, N] and many x [B, K].
+
+    On a CPU the weight is put once into the order in which oneDNN reads it. That also takes float32 products to oneDNN
+    at full precision, while torch.mm goes to MKL unless the precision is lowered: on AMD CPUs half as fast.
+    """
+
+    def __init__(self, weight: Tensor, batch: int) -> None:
+        self.weight, self.packed = weight, None
+        if weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16):
+            try:  # operators that inductor uses, not part of torch's interface
+                # contiguous first: oneDNN's own transposition is several times slower
+                self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.t().contiguous(), batch)
+                self.linear = torch.ops.mkldnn._linear_pointwise.default
+            except (AttributeError, NotImplementedError, RuntimeError):
+                self.packed = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed is None:
+            return torch.mm(x, self.weight)
+        return self.linear(x, self.packed, None, "none", [], "")

@@ -1,0 +1,58 @@
+"""Settings in a few words: a name, and the values that tell it from others of that name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hyperrun.errors import printable
+
+Settings = Mapping[str, Any]
+"""Dotted key of a config -> value."""
+
+NAMES = ("model", "experiment")
+"""Keys that name settings instead of being some."""
+
+LONGEST = 40
+"""Characters of one value in a label."""
+
+
+def labels(named: Sequence[tuple[str, Settings]]) -> list[str]:
+    """Return the label of each (name, settings): its name, and the values in which it differs from others of that name.
+
+    Two that differ in nothing get the same label.
+    """
+    together = defaultdict(list)
+    for name, settings in named:
+        together[name].append(settings)
+    short = {name: shortest(differing_keys(settings)) for name, settings in together.items()}
+    found = []
+    for name, settings in named:
+        values = [f"{word}={setting(settings[key])}" for key, word in short[name].items() if key in settings]
+        found.append(printable(" ".join(v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in (name, *values))))
+    return found
+
+
+def differing_keys(several: Iterable[Settings]) -> list[str]:
+    """Return the keys, sorted, that have more than one value among the settings that have them."""
+    values = defaultdict(set)
+    for settings in several:
+        for key, value in settings.items():
+            values[key].add(setting(value))
+    return sorted(key for key, found in values.items() if len(found) > 1 and key not in NAMES)
+
+
+def shortest(keys: Sequence[str]) -> dict[str, str]:
+    """Return key -> its last part, or all of it where another ends alike."""
+    leaves = [key.rpartition(".")[2] for key in keys]
+    return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
+
+
+def setting(value: Any) -> str:
+    """Return a value of a config as it is typed: null, true, [16,16]."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(setting, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
