@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperrun.config import Config, ImageData, TaskData, TextData
-from hyperrun.data import Inputs, Vocabulary, images_to_train_on, inputs_of
+from hyperrun.config import Config
+from hyperrun.data import TextData, Vocabulary, inputs_of
 from hyperrun.errors import UserError
-from hyperrun.hypernets import with_hypernet, with_latents, with_task_hypernet
+from hyperrun.inputs import Inputs, Symbols
+from hyperrun.models import build_model
 from hyperrun.runs.folder import RunFolder, find_run
-from hyperrun.targets import IMPLICIT_TARGETS, build_implicit_target, build_language_target, build_target
 from hyperrun.training import checkpoint
 from hyperrun.training.ema import EMA
 
@@ -36,6 +36,8 @@ class LoadedRun:
     folder: RunFolder
     checkpoint: str
     """"best" or "last"."""
+    inputs: Inputs
+    """What the data that it was trained on look like."""
     step: int | None
     """Optimizer steps that made its weights; None where the checkpoint does not say."""
 
@@ -62,29 +64,11 @@ def load_run(run: str | Path, which: str = "best", device: torch.device | str = 
             vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
         except (KeyError, TypeError):
             raise UserError(f"{path} is not of a run on text") from None
-    model = build_model(config, inputs_of(config.data) if vocabulary is None else len(vocabulary)).to(device)
+    inputs = inputs_of(config.data) if vocabulary is None else Symbols(len(vocabulary))
+    model = build_model(config, inputs).to(device)
     load_parameters(model, state, path)
     step = state.get("step", state.get("loop", {}).get("step"))
-    return LoadedRun(model.eval(), config, folder.read_summary() or {}, vocabulary, folder, which, step)
-
-
-def build_model(config: Config, inputs: Inputs) -> nn.Module:
-    """Return the model that a config describes, for data of these shapes, with its own initialization.
-
-    Raises:
-        UserError: the model does not fit the data.
-    """
-    if isinstance(inputs, int):
-        return with_hypernet(config.hypernet, build_language_target(config.target, inputs))
-    channels, size, classes = inputs
-    if config.target.kind in IMPLICIT_TARGETS and not isinstance(config.data, TaskData):
-        assert isinstance(config.data, ImageData)
-        target = build_implicit_target(config.target, channels, size)
-        return with_latents(config.hypernet, target, images_to_train_on(config.data))
-    target = build_target(config.target, channels, classes, size)
-    if isinstance(config.data, TaskData) and config.hypernet.kind != "none":
-        return with_task_hypernet(config.hypernet, target, config.data.tasks)
-    return with_hypernet(config.hypernet, target)
+    return LoadedRun(model.eval(), config, folder.read_summary() or {}, vocabulary, folder, which, inputs, step)
 
 
 def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:

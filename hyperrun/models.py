@@ -1,4 +1,7 @@
-"""Parameters counted, and widths chosen, from a config alone: shapes are built, and as a rule no data is read."""
+"""The model that a config describes: built here and nowhere else, with every check of whether its parts fit together.
+
+Training, --dry-run, ls, bench, eval, load_run, export, sample and adapt get the same model or the same refusal.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,85 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hyperrun.config import Config, TargetConfig
-from hyperrun.data import Inputs, inputs_of
+from hyperrun.data import inputs_of
+from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ParameterCounts, count_parameters
-from hyperrun.load import build_model
+from hyperrun.hypernets import ParameterCounts, count_parameters, with_hypernet, with_latents, with_task_hypernet
+from hyperrun.inputs import Images, Inputs, Tasks
+from hyperrun.targets import build_target, takes_coordinates
+from hyperrun.training.optim import build_optimizers
 
 WIDTHS = ("width", "hidden_size", "channels", "hidden")
 """Keys of targets that say how wide they are; of a list, every entry."""
+
+
+def build_model(config: Config, inputs: Inputs) -> nn.Module:
+    """Return the model that a config describes, for data that look like this, with its own initialization, in float32.
+
+    Called with images, it gives logits [B, classes]; with images and the numbers of their tasks, too, if it has a
+    hypernet on tasks; with token ids int64 [B, T], (logits [B, T, vocabulary], state); with coordinates [B, P, 2] and
+    latents [B, z_dim] or numbers of training images [B], colours [B, P, C].
+
+    Raises:
+        UserError: parts that do not fit together or settings that mean nothing for them.
+    """
+    check_settings(config, inputs)
+    target = build_target(config.target, inputs)
+    if isinstance(inputs, Tasks) and config.hypernet.kind != "none":
+        refuse_shared_statistics(target, config.target.kind)
+        return with_task_hypernet(config.hypernet, target, inputs.count)
+    if isinstance(inputs, Images) and takes_coordinates(config.target):
+        return with_latents(config.hypernet, target, inputs.train)
+    return with_hypernet(config.hypernet, target)
+
+
+def check_settings(config: Config, inputs: Inputs) -> None:
+    """Refuse settings of optimizer, trainer and data that mean nothing for what is learned.
+
+    Raises:
+        UserError: such a setting.
+    """
+    trainer, l2 = config.trainer, config.optim.generated_l2
+    if isinstance(inputs, Tasks):
+        check_tasks(config, inputs)
+    elif isinstance(inputs, Images) and takes_coordinates(config.target):
+        if l2 or trainer.label_smoothing:
+            raise UserError("optim.generated_l2 and trainer.label_smoothing are for classifiers; images have latent_l2")
+    elif not isinstance(inputs, Images) and l2:
+        raise UserError("optim.generated_l2 is for generated kernels; a language model's weights are only scaled")
+
+
+def check_tasks(config: Config, inputs: Tasks) -> None:
+    trainer, data = config.trainer, config.data
+    assert isinstance(data, TaskData)
+    if config.optim.generated_l2:
+        raise UserError("optim.generated_l2 is for one set of generated kernels, not for one for each task")
+    if data.order == "joint" and trainer.batch_size < inputs.count:
+        raise UserError(f"trainer.batch_size={trainer.batch_size} has no example for each of the {inputs.count} tasks")
+    if trainer.max_steps is not None:
+        check_steps_for_tasks(data.order, trainer.max_steps * trainer.accumulate, inputs.count)
+
+
+def check_steps_for_tasks(order: str, batches: int, tasks: int) -> None:
+    """Refuse to train continually for fewer batches than there are tasks."""
+    if order == "continual" and batches < tasks:
+        raise UserError(f"so few steps leave none for some of the {tasks} tasks; raise trainer.max_steps")
+
+
+def refuse_shared_statistics(target: nn.Module, kind: str) -> None:
+    """Raise a UserError for batch norms: all tasks would be evaluated with one mean and variance, which fit none."""
+    for name, module in target.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            raise UserError(
+                f"target={kind} has batch norms ({name}), whose running statistics all tasks would share; "
+                "targets without them: mlp, cnn"
+            )
+
+
+# ---------------------------------------------------------------- counted without being built
 
 
 def model_of_shapes(config: Config, inputs: Inputs | None = None) -> nn.Module:
@@ -31,8 +104,14 @@ def model_of_shapes(config: Config, inputs: Inputs | None = None) -> nn.Module:
 
 
 def counted(config: Config) -> ParameterCounts:
-    """Return the parameter counts of the model that a config describes."""
-    return count_parameters(model_of_shapes(config))
+    """Return the parameter counts of what a config describes, after every check that training would make.
+
+    Raises:
+        UserError: as training.
+    """
+    model = model_of_shapes(config)
+    build_optimizers(config.optim, model)
+    return count_parameters(model)
 
 
 # ---------------------------------------------------------------- as many parameters as asked for

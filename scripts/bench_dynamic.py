@@ -29,7 +29,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 from torch import Tensor, nn
 
-from hyperrun.config import DynamicHypernet
+from hyperrun.hypernets import DynamicConfig
 from hyperrun.hypernets.dynamic import HyperLSTM
 from hyperrun.hypernets.hyperlstm_fast.compiled_phases import why_not_compiled
 from hyperrun.targets.recurrent import LSTMLayer
@@ -44,7 +44,7 @@ TURN = 0.2
 
 def hyper_lstm(size: str, norm: bool, fast: str) -> nn.Module:
     inputs, hidden, hyper_size, z_dim, _, _ = SIZES[size]
-    cfg = DynamicHypernet("dynamic", hyper_size, z_dim, "scaled", "new", "symmetry_broken", 0.0, 1.0, fast)
+    cfg = DynamicConfig("dynamic", hyper_size, z_dim, "scaled", "new", "symmetry_broken", 0.0, 1.0, fast)
     return HyperLSTM(LSTMLayer(inputs, hidden, norm), cfg)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import ImageSplit, cores, make_set
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
 
 BATCH = 128

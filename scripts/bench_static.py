@@ -28,11 +28,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperrun.config import ImageData
-from hyperrun.data import ImageSplit, make_set, register_data
+from hyperrun.data import ImageSplit, make_set, register
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, with_hypernet
+from hyperrun.inputs import Images
 from hyperrun.runs.folder import RunFolder
 from hyperrun.targets import build_target
 from hyperrun.tasks import build_task
@@ -56,7 +57,7 @@ def model_of(kind: str, width: int = 2) -> nn.Module:
     torch.manual_seed(0)
     preset = "resnet" if kind == "direct" else "hyperresnet"
     config = compose_config([f"model={preset}", "data=cifar10", f"target.width={width}"])
-    return with_hypernet(config.hypernet, build_target(config.target, 3, 10, 32)).to(DEVICE)
+    return with_hypernet(config.hypernet, build_target(config.target, Images(3, 32, 10, train=0))).to(DEVICE)
 
 
 def training_step(model: nn.Module, batch: int, precision: Precision) -> Callable[[], None]:
@@ -214,7 +215,7 @@ def bench_precision(rounds: int) -> list[dict]:
     return rows
 
 
-@register_data("random_images")
+@register("data", "random_images", ImageData)
 def random_images(cfg: ImageData):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (2560 + cfg.val_size, 3, 32, 32), dtype=torch.uint8, generator=generator)

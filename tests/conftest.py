@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from hyperrun import cli
+from hyperrun import cli, registry
 from tests.running import EVERYTHING, Running
 
 REPO = Path(__file__).resolve().parent.parent
@@ -52,6 +52,17 @@ def isolated_user(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest
         patch.setenv("MPLCONFIGDIR", str(pytestconfig.cache.mkdir("matplotlib")))
         patch.setenv("MPLBACKEND", "agg")
         yield
+
+
+@pytest.fixture(autouse=True)
+def registered_for_one_test() -> Iterator[None]:
+    """Forget after a test what it registered: a target, a data set, ..., and their configs."""
+    before = {group: dict(found) for group, found in registry._choices.items()}
+    yield
+    for group, found in registry._choices.items():
+        for name in [name for name in found if found[name] is not before[group].get(name)]:
+            registry.forget(group, name)
+        found.update(before[group])
 
 
 @pytest.fixture(autouse=True)

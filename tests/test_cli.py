@@ -188,19 +188,17 @@ PLUGIN = """
 from dataclasses import dataclass
 from torch import nn
 from hyperrun.config import TargetConfig
-from hyperrun.targets import register_target
+from hyperrun.registry import register
 
 @dataclass
 class TwoLayers(TargetConfig):
-    kind: str = "two_layers"
     hidden: int = 20
 
-@register_target("two_layers", TwoLayers)
-def build(cfg, in_channels, num_classes, image_size):
-    inputs = in_channels * image_size**2
+@register("target", "two_layers", TwoLayers, takes="images")
+def build(cfg, inputs):
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(inputs, cfg.hidden), nn.ReLU(), nn.Linear(cfg.hidden, cfg.hidden), nn.ReLU(),
-        nn.Linear(cfg.hidden, num_classes),
+        nn.Flatten(), nn.Linear(inputs.channels * inputs.size**2, cfg.hidden), nn.ReLU(),
+        nn.Linear(cfg.hidden, cfg.hidden), nn.ReLU(), nn.Linear(cfg.hidden, inputs.classes),
     )
 """
 

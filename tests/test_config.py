@@ -10,26 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from torch import nn
 
 from hyperrun import config as config_module
 from hyperrun.conf_dir import CONF_DIR
 from hyperrun.config import (
-    SCHEMAS,
+    GROUPS,
     Config,
     PaperConfig,
     TargetConfig,
     TrainerConfig,
     WandbConfig,
     from_omegaconf,
+    schemas,
     to_dict,
 )
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
-from hyperrun.hypernets import HYPERNETS
-from hyperrun.targets import IMPLICIT_TARGETS, LANGUAGE_TARGETS, TARGETS, build_target, register_target
+from hyperrun.inputs import Images
+from hyperrun.registry import register
+from hyperrun.targets import build_target
 
 FILES = sorted(p.relative_to(CONF_DIR).with_suffix("").as_posix() for p in CONF_DIR.rglob("*.yaml"))
 EXTRAS = ("sweep/search", "hydra/")
@@ -64,8 +65,8 @@ def test_every_choice_composes_and_is_typed(name):
     config = compose_config([choice(name)])
     assert isinstance(config, Config)
     group, _, rest = name.partition("/")
-    if group in SCHEMAS:
-        assert type(getattr(config, group)) is SCHEMAS[group][getattr(config, group).kind]
+    if group in GROUPS:
+        assert type(getattr(config, group)) is schemas(group)[getattr(config, group).kind]
     if group == "experiment":
         assert config.experiment == rest
         assert config.paper is None if rest.startswith(UNPUBLISHED) else isinstance(config.paper, PaperConfig)
@@ -83,10 +84,10 @@ def test_the_defaults_compose_and_are_typed():
     )
 
 
-@pytest.mark.parametrize("name", [n for n in CHOICES if n.partition("/")[0] in SCHEMAS])
+@pytest.mark.parametrize("name", [n for n in CHOICES if n.partition("/")[0] in GROUPS])
 def test_the_keys_of_a_file_are_the_fields_of_its_kind(name):
     keys = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{name}.yaml"))
-    schema = SCHEMAS[name.partition("/")[0]][keys["kind"]]
+    schema = schemas(name.partition("/")[0])[keys["kind"]]
     assert keys.keys() == {f.name for f in fields(schema)}
 
 
@@ -105,15 +106,9 @@ def test_the_keys_of_the_top_level_are_the_fields_of_config():
 
 
 def test_every_kind_has_a_file():
-    for group, kinds in SCHEMAS.items():
+    for group in GROUPS:
         in_files = {OmegaConf.load(p).kind for p in (CONF_DIR / group).glob("*.yaml")}
-        assert in_files == set(kinds), group
-
-
-def test_every_kind_has_a_builder():
-    assert SCHEMAS["target"].keys() == TARGETS.keys() | LANGUAGE_TARGETS.keys() | IMPLICIT_TARGETS.keys()
-    assert not TARGETS.keys() & (LANGUAGE_TARGETS.keys() | IMPLICIT_TARGETS.keys())
-    assert SCHEMAS["hypernet"].keys() - {"none", "dynamic", "auto_decoder"} == HYPERNETS.keys()
+        assert in_files == set(schemas(group)), group
 
 
 def test_no_file_names_code():
@@ -280,7 +275,7 @@ def typed(changes: dict[str, Any], *overrides: str, only: bool = False) -> Confi
     """Change a composed config and type it again; `only` the groups changed, which is quicker, to be refused."""
     plain = copy.deepcopy(_composed(*overrides))
     changed = {key.partition(".")[0] for key in changes}
-    if only and changed <= {*SCHEMAS, "trainer"}:
+    if only and changed <= {*GROUPS, "trainer"}:
         plain = {name: plain[name] for name in changed}
     cfg = OmegaConf.create(plain)
     for key, value in changes.items():
@@ -435,19 +430,14 @@ class Wide(TargetConfig):
     """Hidden units."""
 
 
-def test_a_registered_target_is_a_choice_with_its_own_keys(monkeypatch):
-    monkeypatch.setitem(SCHEMAS, "target", dict(SCHEMAS["target"]))
-    try:
-        register_target("wide", Wide)(lambda cfg, channels, classes, size: nn.Linear(cfg.size, classes))
-        config = compose_config(["model=cnn", "target=wide", "target.size=7"])
-        model = build_target(config.target, 1, 3, 8)
-        assert isinstance(model, nn.Linear)
-        assert model.in_features == 7
-        with pytest.raises(UserError, match="unknown key 'target.sise'"):
-            compose_config(["model=cnn", "target=wide", "target.sise=7"])
-    finally:
-        TARGETS.pop("wide", None)
-        ConfigStore.instance().repo["target"].pop("wide.yaml", None)
+def test_a_registered_target_is_a_choice_with_its_own_keys():
+    register("target", "wide", Wide, takes="images")(lambda cfg, inputs: nn.Linear(cfg.size, inputs.classes))
+    config = compose_config(["model=cnn", "target=wide", "target.size=7"])
+    model = build_target(config.target, Images(1, 8, 3, train=0))
+    assert isinstance(model, nn.Linear)
+    assert model.in_features == 7
+    with pytest.raises(UserError, match="unknown key 'target.sise'"):
+        compose_config(["model=cnn", "target=wide", "target.sise=7"])
 
 
 def test_a_registered_kind_without_defaults_is_refused():
@@ -456,6 +446,4 @@ def test_a_registered_kind_without_defaults_is_refused():
         size: int
 
     with pytest.raises(TypeError, match=r"Bare\.size needs a default"):
-        register_target("bare", Bare)(lambda *_: nn.Identity())
-    assert "bare" not in SCHEMAS["target"]
-    assert "bare" not in TARGETS
+        register("target", "bare", Bare, takes="images")(lambda *_: nn.Identity())

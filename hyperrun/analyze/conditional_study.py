@@ -10,8 +10,8 @@ from hyperrun.analyze.findings import Findings, Reader, Runs, rounded
 from hyperrun.analyze.image_weights import POINTS, ImageWeights, draw_image_lines, read_images
 from hyperrun.analyze.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
 from hyperrun.analyze.task_weights import Line, Spread, TaskWeights, positions, read_tasks
-from hyperrun.config import AutoDecoderHypernet, TaskData
-from hyperrun.hypernets import ConditionalModel
+from hyperrun.data.kinds import TaskData
+from hyperrun.hypernets import AutoDecoderConfig, as_hypernetized
 from hyperrun.load import LoadedRun
 from hyperrun.tasks.image_fitting import hypernet_of
 
@@ -20,7 +20,8 @@ from hyperrun.tasks.image_fitting import hypernet_of
 
 def is_of_tasks(run: LoadedRun) -> bool:
     """Whether the weights are generated from the embedding of a task."""
-    return isinstance(run.model, ConditionalModel) and isinstance(run.config.data, TaskData)
+    hyper = as_hypernetized(run.model)
+    return hyper is not None and hyper.conditional and isinstance(run.config.data, TaskData)
 
 
 def study_tasks(runs: Runs, reader: Reader, findings: Findings) -> None:
@@ -78,7 +79,7 @@ def task_numbers(seen: TaskWeights) -> dict[str, Any]:
 
 def is_of_images(run: LoadedRun) -> bool:
     """Whether the weights are generated from the latent of an image."""
-    return isinstance(run.config.hypernet, AutoDecoderHypernet)
+    return isinstance(run.config.hypernet, AutoDecoderConfig)
 
 
 def study_images(runs: Runs, reader: Reader, findings: Findings) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.hypernets import ChunkedHypernet, HyperModel, StaticHypernet
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.pictures.parts import (
     MARKERS,
     MOST_NAMED,
@@ -88,24 +88,16 @@ def cosines(rows: Tensor) -> Tensor:
 
 
 def layer_embeddings(model: nn.Module) -> list[Embeddings]:
-    """Return the embeddings of a model's static or chunked hypernet, for each of its generators; none of other models.
+    """Return the embeddings of a model's hypernet that may be compared with each other; none of other models.
 
-    Embeddings of two generators (3x3 and 1x1 kernels) mean different things and are never compared. The mlp hypernet
-    has one embedding for all layers: nothing to compare.
+    A static or chunked hypernet has one for each layer; the mlp hypernet has one for all: nothing to compare.
     """
-    if not isinstance(model, HyperModel):
-        return []
-    hypernet = model.hypernet
-    if isinstance(hypernet, ChunkedHypernet):
-        rows = hypernet.layer_embedding.detach().float().cpu().split(1)
-        return [Embeddings("all layers", dict(zip(hypernet.shapes, rows, strict=True)))]
-    if not isinstance(hypernet, StaticHypernet):
-        return []
-    found = []
-    for size, generator in hypernet.generators.items():
-        z, places = generator.z.detach().float().cpu(), generator.rows()  # type: ignore[operator, union-attr]
-        found.append(Embeddings(size, {name: z[places[name]] for name in model.names if name in places}))
-    return found
+    hyper = as_hypernetized(model)
+    found = {} if hyper is None else hyper.layer_embeddings()
+    return [
+        Embeddings(what, {name: z.detach().float().cpu() for name, z in layers.items()})
+        for what, layers in found.items()
+    ]
 
 
 @styled

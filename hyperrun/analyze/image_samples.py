@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hyperrun.commands.eval_run import task_of_run
 from hyperrun.data.images import seeded
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ConditionalModel
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.pictures.image_grid import Row, draw_rows, size_of
 from hyperrun.runs.folder import find_run, write_beside
 from hyperrun.targets.siren import pixel_centres
@@ -97,10 +97,11 @@ def sample_images(
 @torch.no_grad()
 def render(model: nn.Module, latents: Tensor, side: int) -> Tensor:
     """Return the images of latents [B, z_dim] at any resolution: float32 [B, side * side, C], not clipped."""
-    assert isinstance(model, ConditionalModel)
-    weights = model.weights(latents)
+    hyper = as_hypernetized(model)
+    assert hyper is not None
+    weights = hyper.weights(latents)
     points = pixel_centres(side, latents.device).split(max(1, POINTS_AT_ONCE // len(latents)))
-    return torch.cat([model.call_with(weights, part.expand(len(latents), -1, -1)).float() for part in points], 1)
+    return torch.cat([hyper.call_with(weights, part.expand(len(latents), -1, -1)).float() for part in points], 1)
 
 
 def enlarged(images: Tensor, side: int) -> Tensor:

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure as Picture
 from torch import Tensor, nn
 
 from hyperrun.analyze.task_weights import Line, Spread, positions, spread_over_tasks
-from hyperrun.config import ImageData
 from hyperrun.data import load_images
+from hyperrun.data.kinds import ImageData
 from hyperrun.hypernets.generated_statistics import evenly
 from hyperrun.load import LoadedRun
 from hyperrun.pictures.parts import COLOURS, panels, styled, title

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.errors import UserError
-from hyperrun.hypernets import DynamicModel, HyperModel, materialize
+from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
 from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, State, gate_values, hidden_activation
 
@@ -48,11 +48,15 @@ class LayerSteps:
 
 def recurrent_target(model: nn.Module) -> RecurrentLM | None:
     """Return the language model whose layers can be watched, or None for a model of another kind."""
-    if isinstance(model, DynamicModel):
-        model = model.target
-    elif isinstance(model, HyperModel) and isinstance(model.target, RecurrentLM):
-        model = materialize(model)  # the same weights at every step: a plain network
-    return model if isinstance(model, RecurrentLM) else None
+    hyper = as_hypernetized(model)
+    target = model if hyper is None else hyper.target
+    if not isinstance(target, RecurrentLM) or (hyper is not None and hyper.conditional):
+        return None
+    if hyper is None or hyper.dynamic:
+        return target
+    plain = materialize(model)  # the same weights at every step: a plain network
+    assert isinstance(plain, RecurrentLM)
+    return plain
 
 
 @torch.no_grad()

@@ -10,15 +10,15 @@ from hyperrun.analyze.character_strip import draw_strip, make_strip, strip_page
 from hyperrun.analyze.findings import Findings, Reader, Runs
 from hyperrun.analyze.recurrent_states import Histogram, Reading, read_text, recurrent_target
 from hyperrun.analyze.state_pictures import draw_gates, draw_hidden
-from hyperrun.config import TextData
 from hyperrun.data import load_text
-from hyperrun.hypernets import DynamicModel
+from hyperrun.data.kinds import TextData
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.load import LoadedRun
 
 
 def is_recurrent(run: LoadedRun) -> bool:
     """Whether the model reads text with layers that can be watched."""
-    return isinstance(run.model, DynamicModel) or recurrent_target(run.model) is not None
+    return recurrent_target(run.model) is not None
 
 
 def study_recurrent(runs: Runs, reader: Reader, findings: Findings) -> None:
@@ -66,7 +66,8 @@ def study_changes(
         numbers["weight_changes_left_out"] = strip.left_out
         findings.pictures[file_name(f"weight_changes-{name}")] = draw_strip(strip)
         findings.pages[file_name(f"weight_changes-{name}")] = strip_page(strip)
-    if isinstance(run.model, DynamicModel) and not any(reading.changes):
+    hyper = as_hypernetized(run.model)
+    if hyper is not None and hyper.dynamic and not any(reading.changes):
         findings.notes.append(
             f"{label}: no strip of weight changes: hypernet.form=full mixes whole matrices and has no scaling vectors"
         )

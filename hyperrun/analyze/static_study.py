@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from hyperrun.analyze.embedding_pictures import Embeddings, draw_projection, draw_similarity, layer_embeddings
 from hyperrun.analyze.findings import Findings, Reader, Runs, rounded, some_of
 from hyperrun.analyze.kernel_pictures import Kernel, chosen_layers, draw_kernels
-from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel, materialize
+from hyperrun.analyze.recurrent_states import recurrent_target
+from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.load import LoadedRun
-from hyperrun.targets.recurrent import RecurrentLM
 
 
 def has_fixed_weights(run: LoadedRun) -> bool:
     """Whether the weights are the same for every input, and generated or those of a network that reads images."""
-    return not isinstance(run.model, DynamicModel | ConditionalModel | RecurrentLM)
+    hyper = as_hypernetized(run.model)
+    if hyper is None:
+        return recurrent_target(run.model) is None
+    return not hyper.conditional and not hyper.dynamic
 
 
 def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
@@ -43,7 +46,8 @@ def study_static(runs: Runs, reader: Reader, findings: Findings) -> None:
 
 
 def made_by_hypernet(model: nn.Module) -> tuple[str, ...]:
-    return model.names if isinstance(model, HyperModel) else ()
+    hyper = as_hypernetized(model)
+    return () if hyper is None else hyper.names
 
 
 def kernels_side_by_side(

@@ -15,7 +15,7 @@ from hyperrun.analyze.recurrent_study import is_recurrent, study_recurrent
 from hyperrun.analyze.static_study import has_fixed_weights, study_static
 from hyperrun.analyze.training_study import study_training
 from hyperrun.errors import UserError, printable
-from hyperrun.hypernets.generated_statistics import generates_from_embeddings
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.load import LoadedRun
 from hyperrun.runs.naming import labels
 from hyperrun.runs.reading import Unreadable, read_run
@@ -64,8 +64,14 @@ def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> F
         mine = {label: run for label, run in by_label.items() if applies(run)}
         if mine:
             study(mine, Reader(split, symbols), findings)
-    study_training({label: run for label, run in by_label.items() if generates_from_embeddings(run.model)}, findings)
+    study_training({label: run for label, run in by_label.items() if logs_statistics(run)}, findings)
     return findings
+
+
+def logs_statistics(run: LoadedRun) -> bool:
+    """Whether training logs norms of what the hypernet generates."""
+    hyper = as_hypernetized(run.model)
+    return hyper is not None and hyper.from_embeddings
 
 
 def labelled(runs: list[LoadedRun]) -> tuple[dict[str, LoadedRun], list[str]]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.analyze.embedding_pictures import cosines
-from hyperrun.config import TaskData
 from hyperrun.data import ImageSet, load_tasks
+from hyperrun.data.kinds import TaskData
 from hyperrun.data.loader import ImageLoader
-from hyperrun.hypernets import ConditionalModel
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.load import LoadedRun
 
 POINTS = 21
@@ -114,10 +114,9 @@ class TaskWeights:
 
 def task_parts(model: nn.Module) -> tuple[Tensor, nn.Module]:
     """Return the embeddings of the tasks, float32 [tasks, z_dim], and the generator, of a with_task_hypernet."""
-    assert isinstance(model, ConditionalModel)
-    embeddings, generator = model.hypernet.embedding.weight, model.hypernet.generator  # type: ignore[union-attr]
-    assert isinstance(embeddings, Tensor) and isinstance(generator, nn.Module)
-    return embeddings.detach(), generator
+    hyper = as_hypernetized(model)
+    assert hyper is not None and hyper.embedded is not None
+    return hyper.embedded.embedding.weight.detach(), hyper.embedded.generator
 
 
 @torch.no_grad()
@@ -185,14 +184,15 @@ def interpolate(
 
     The weights are made of (1 - a) * e_first + a * e_second for each a in `at` (default: positions()), in float32.
     """
-    assert isinstance(model, ConditionalModel)
+    hyper = as_hypernetized(model)
+    assert hyper is not None
     embeddings, generator = task_parts(model)
     first, second = embeddings[pair[0]], embeddings[pair[1]]
     counts = tuple(sum(len(y) for _, y in batches) for batches in images)
     found = []
     for a in (positions() if at is None else at).tolist():
         weights = generator((1 - a) * first + a * second)
-        correct = [sum(int((model.call_with(weights, x).argmax(1) == y).sum()) for x, y in part) for part in images]
+        correct = [sum(int((hyper.call_with(weights, x).argmax(1) == y).sum()) for x, y in part) for part in images]
         found.append([correct[0] / counts[0], correct[1] / counts[1]])
     return Interpolation(pair, (counts[0], counts[1]), torch.tensor(found, dtype=torch.float64).T)
 

@@ -16,17 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.arguments import Arguments, expanded
-from hyperrun.config import DataConfig, ImageData, TaskData, typed_choice
+from hyperrun.config import DataConfig, typed_choice
 from hyperrun.data import FORMS, ImageSet, as_images, form_and_base, load_images, load_tasks
 from hyperrun.data.images import seeded
+from hyperrun.data.kinds import ImageData, TaskData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.data.tasks import classes_of
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config, import_plugins
-from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator
+from hyperrun.hypernets import NoHypernet, as_hypernetized
 from hyperrun.load import LoadedRun, load_run
+from hyperrun.models import build_model
 from hyperrun.runs.folder import write_beside
-from hyperrun.targets import build_target
 from hyperrun.tracking.console import Console, show
 
 
@@ -95,7 +96,8 @@ def new_data(loaded: LoadedRun, name: str | None, overrides: Iterable[str]) -> I
         UserError: a run that was not trained on tasks, or without a hypernet; data that are not images.
     """
     own = loaded.config.data
-    if not isinstance(own, TaskData) or not isinstance(loaded.model, ConditionalModel):
+    hyper = as_hypernetized(loaded.model)
+    if not isinstance(own, TaskData) or hyper is None:
         raise UserError("hyperrun adapt needs a hypernet trained on tasks, e.g. model=hypermlp data=split_digits")
     data: DataConfig = own
     if name in (None, own.name):
@@ -163,7 +165,6 @@ def adapt(
 
     task: normalised as those of the run. data: how it is fed (augmentation).
     """
-    assert isinstance(loaded.model, ConditionalModel)
     if examples is not None and examples < len(task.train):
         chosen = torch.randperm(len(task.train), generator=seeded("examples", seed))[:examples]
         task = dataclasses.replace(task, train=task.train.select(chosen.sort().values))
@@ -176,9 +177,9 @@ def adapt(
         eval_batch_size=trainer.eval_batch_size,
         seed=seed,
     )
-    model = copy.deepcopy(loaded.model).requires_grad_(False)
-    assert isinstance(model.hypernet, EmbeddedGenerator)
-    known = model.hypernet.embedding.weight
+    model = as_hypernetized(copy.deepcopy(loaded.model).requires_grad_(False))
+    assert model is not None and model.embedded is not None
+    known = model.embedded.embedding.weight
 
     def logits_of(embedding: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: model.call_with(model.weights(embedding), x)
@@ -209,7 +210,7 @@ def adapt(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        plain = build_target(loaded.config.target, task.channels, task.num_classes, task.image_size)
+        plain = build_model(dataclasses.replace(loaded.config, hypernet=NoHypernet("none")), task.inputs)
     learn(plain, list(plain.parameters()), feed, steps, fine_tune_lr)
     rows.append(measured("scratch", plain.eval(), plain.parameters()))
     return {"examples": len(task.train), "embedding": learned.tolist(), "rows": rows}

@@ -16,14 +16,14 @@ from torch import nn
 from hyperrun.arguments import Arguments
 from hyperrun.commands.data import fetch_if_missing
 from hyperrun.commands.train import configured, through_hydra
-from hyperrun.config import Config, NoHypernet, to_dict
+from hyperrun.config import Config, to_dict
 from hyperrun.data import published_name
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.plan import Job, jobs_to
-from hyperrun.hypernets import count_parameters
+from hyperrun.hypernets import NoHypernet, count_parameters
 from hyperrun.runs.naming import NAMES, labels
 from hyperrun.runs.reading import computed_keys
-from hyperrun.targets import IMPLICIT_TARGETS
+from hyperrun.targets import takes_coordinates
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.environment import device_name, git_commit
@@ -86,7 +86,7 @@ def with_twins(configs: Sequence[Config]) -> list[tuple[Config, Config | None]]:
 
 def has_twin(config: Config) -> bool:
     """Return whether it has a hypernet and its target could do without: for several tasks or images it could not."""
-    conditional = config.data.kind == "tasks" or config.target.kind in IMPLICIT_TARGETS
+    conditional = config.data.kind == "tasks" or takes_coordinates(config.target)
     return config.hypernet.kind != "none" and not conditional
 
 

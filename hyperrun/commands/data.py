@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hyperrun.data import DATASETS, FORMS, SOURCES, TEXT_DATASETS, data_root, form_and_base
+from hyperrun.data import FORMS, data_root, form_and_base, names_of, source_of
 from hyperrun.data.download import Progress, fetch, unpack
 from hyperrun.data.folder import class_names, scan
 from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
@@ -49,11 +49,12 @@ def main(argv: list[str]) -> int:
         return show_folder(args)
     if args.name == "text":
         raise UserError("text is your own file: hyperrun train model=hyperlstm data=text data.path=FILE reads it")
-    if args.name not in SOURCES:
+    source = source_of(args.name)
+    if source is None:
         report = {"name": args.name, "status": OK, "note": BUNDLED.get(args.name, "from a plugin")}
         print(json.dumps(report) if args.json else f"{args.name} {report['note']}")
         return 0
-    source, root = SOURCES[args.name](), data_root(args.root)
+    root = data_root(args.root)
     if args.download:
         download(source, root)
     return show(source, root, args)
@@ -84,7 +85,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def names() -> list[str]:
     """Return every data set's name: images, then texts."""
-    return [*DATASETS, *TEXT_DATASETS]
+    return [*names_of("images"), *names_of("text")]
 
 
 # ---------------------------------------------------------------- what is there
@@ -93,13 +94,13 @@ def names() -> list[str]:
 def list_sets(args: argparse.Namespace) -> int:
     """Print one line per data set: its name and what is there of it (files only; NAME checks their checksums)."""
     if args.download:
-        can = [name for name, source in SOURCES.items() if source().downloads]
+        can = [name for name in names() if (source := source_of(name)) is not None and source.downloads]
         raise UserError(f"--download needs the name of a data set (one of {', '.join(can)})")
     root = data_root(args.root)
     rows: list[dict[str, Any]] = []
     for name in names():
-        if name in SOURCES:
-            source = SOURCES[name]()
+        source = source_of(name)
+        if source is not None:
             states = [check(form, root, checksums=False) for form in source.forms]
             here = [state.form.folder for state in states if state.status != MISSING]
             started = any(state.found for state in states)
@@ -165,7 +166,7 @@ def best_form(states: list[FormState]) -> FormState:
 def _hint(source: Source, status: str, args: argparse.Namespace) -> str:
     at = f" --root {shlex.quote(args.root)}" if args.root else ""
     command = f"hyperrun data {source.name}{at} --download"
-    model = "model=hyperlstm " if source.name in TEXT_DATASETS else ""  # the default target takes images
+    model = "model=hyperlstm " if source.name in names_of("text") else ""  # the default target takes images
     train = f"hyperrun train {model}data={source.name}" + (f" data.root={shlex.quote(args.root)}" if args.root else "")
     return {
         OK: f"complete, as published: {train}",
@@ -215,9 +216,9 @@ def fetch_if_missing(name: str, cfg_root: str | None) -> None:
     Raises:
         UserError: no network; says where to put the files by hand.
     """
-    if name not in SOURCES or cfg_root is not None:
+    source, root = source_of(name), data_root(None)
+    if source is None or cfg_root is not None:
         return
-    source, root = SOURCES[name](), data_root(None)
     if any(check(form, root, checksums=False).found for form in source.forms):
         return  # complete or not: what is there is for the reader to judge
     if not source.by_hand:

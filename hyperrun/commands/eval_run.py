@@ -14,7 +14,8 @@ import torch
 from rich.table import Table
 
 from hyperrun.arguments import Arguments
-from hyperrun.config import Config, TextData
+from hyperrun.config import Config
+from hyperrun.data.kinds import TextData
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config, import_plugins
 from hyperrun.load import load_parameters

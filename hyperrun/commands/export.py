@@ -12,13 +12,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hyperrun.arguments import Arguments, expanded
-from hyperrun.config import TaskData, TorchvisionTarget, to_dict
-from hyperrun.data import inputs_of
+from hyperrun.config import to_dict
+from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import import_plugins
-from hyperrun.hypernets import ConditionalModel, materialize
+from hyperrun.hypernets import as_hypernetized, materialize
+from hyperrun.inputs import Images, Symbols
 from hyperrun.load import LoadedRun, load_run
 from hyperrun.runs.folder import write_beside
+from hyperrun.targets.torchvision_models import TorchvisionTarget
 
 
 def main(argv: list[str]) -> int:
@@ -70,14 +72,15 @@ def export(
 
 def condition_of(loaded: LoadedRun, task: int | None) -> Tensor | None:
     """Return what a conditional hypernet makes the weights from: the number of the task."""
-    data = loaded.config.data
-    if isinstance(data, TaskData) and isinstance(loaded.model, ConditionalModel):
+    data, hyper = loaded.config.data, as_hypernetized(loaded.model)
+    conditional = hyper is not None and hyper.conditional
+    if isinstance(data, TaskData) and conditional:
         if task is None or not 0 <= task < data.tasks:
             raise UserError(f"--task must say which network to write: 0 to {data.tasks - 1}")
         return torch.tensor(task)
     if task is not None:
         raise UserError("--task is for a hypernet that was trained on tasks")
-    if isinstance(loaded.model, ConditionalModel):
+    if conditional:
         how = "materialize(load_run(RUN).model, latent) gives one, hyperrun sample RUN draws many"
         raise UserError(f"model={loaded.config.model} has a network for each latent: {how}")
     return None
@@ -122,11 +125,10 @@ def write_pt2(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
 
 def example(loaded: LoadedRun) -> Tensor:
     """Return two images of the right shape, of zeros (of one the batch would be taken for a constant)."""
-    inputs = inputs_of(loaded.config.data)
-    if isinstance(inputs, int):
+    inputs = loaded.inputs.of_one()
+    if not isinstance(inputs, Images):
         raise UserError("ONNX and pt2 are for runs on images; a language model is written as safetensors")
-    channels, size, _ = inputs
-    return torch.zeros(2, channels, size, size)
+    return torch.zeros(2, inputs.channels, inputs.size, inputs.size)
 
 
 FORMATS: dict[str, Callable[[nn.Module, LoadedRun, Path], None]] = {
@@ -187,11 +189,14 @@ def in_short(value: float | None) -> str | None:
 
 
 def describe_data(loaded: LoadedRun) -> str:
-    inputs = inputs_of(loaded.config.data)
-    if isinstance(inputs, int):
-        return f"Token ids, int64 [batch, time], of a vocabulary of {inputs}; logits [batch, time, {inputs}]."
-    channels, size, classes = inputs
-    said = f"Images, float32 [batch, {channels}, {size}, {size}]; logits [batch, {classes}]."
+    inputs = loaded.inputs.of_one()
+    if isinstance(inputs, Symbols):
+        symbols = inputs.vocabulary
+        return f"Token ids, int64 [batch, time], of a vocabulary of {symbols}; logits [batch, time, {symbols}]."
+    assert isinstance(inputs, Images)
+    said = (
+        f"Images, float32 [batch, {inputs.channels}, {inputs.size}, {inputs.size}]; logits [batch, {inputs.classes}]."
+    )
     mean, std = loaded.summary.get("data/mean"), loaded.summary.get("data/std")
     if mean and std:
         said += f"\nPixels in [0, 1], less the channels' mean {mean}, over their deviation {std}."
@@ -227,8 +232,9 @@ def torchvision_code(plain: nn.Module, loaded: LoadedRun, target: TorchvisionTar
 
     from hyperrun.targets.torchvision_models import builder_options
 
-    _, size, classes = inputs_of(loaded.config.data)  # pyright: ignore[reportGeneralTypeIssues]
-    options = builder_options(target.name, classes, size)
+    inputs = loaded.inputs.of_one()
+    assert isinstance(inputs, Images)
+    options = builder_options(target.name, inputs.classes, inputs.size)
     theirs = dict(torchvision.models.get_model(target.name, **options).named_modules())
     arguments = ", ".join(f"{key}={value!r}" for key, value in options.items())
     lines = [f"model = torchvision.models.{target.name}({arguments})"]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hyperrun.arguments import Arguments
 from hyperrun.conf_dir import CONF_DIR
-from hyperrun.errors import choose
+from hyperrun.errors import UserError, choose
 from hyperrun.metrics import compression_text
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 
@@ -48,13 +48,13 @@ def main(argv: list[str]) -> int:
 def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     """Return one dict for each choice of a group; models and experiments with their counts."""
     from hyperrun.hydra_app.compose import compose_config
-    from hyperrun.targets import LANGUAGE_TARGETS
+    from hyperrun.registry import chosen
 
     group = GROUPS[what]
     found = [{"name": name, "about": about(path)} for name, path in choices(group)]
     if what == "models":
         for entry in found:
-            of_text = compose_config([f"model={entry['name']}"]).target.kind in LANGUAGE_TARGETS
+            of_text = chosen("target", compose_config([f"model={entry['name']}"]).target.kind).facts["takes"] == "text"
             entry |= counts([f"model={entry['name']}", f"data={text if of_text else data}"])
     if what == "experiments":
         for entry in found:
@@ -82,27 +82,28 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
     hypernet that makes this parameter, where it is generated).
     """
-    from hyperrun.config import TaskData, TextData
-    from hyperrun.data import SHAPES, published_name
+    from hyperrun.data import TextData, inputs_of, looks_of, names_of, published_name
     from hyperrun.hydra_app.compose import compose_config
-    from hyperrun.hypernets import CONDITIONAL_HYPERNETS, HyperModel, count_parameters
+    from hyperrun.hypernets import as_hypernetized, count_parameters
     from hyperrun.models import model_of_shapes
 
     config = compose_config(overrides)
     if not isinstance(config.data, TextData):
-        choose("data set", published_name(config.data), SHAPES)
-    if isinstance(config.data, TaskData) and config.hypernet.kind not in (*CONDITIONAL_HYPERNETS, "none"):
-        return {"data": config.data.name}  # it makes weights from no condition
-    model = model_of_shapes(config)
+        choose("data set", published_name(config.data), [name for name in names_of("images") if looks_of(name)])
+    inputs = inputs_of(config.data)
+    try:
+        model = model_of_shapes(config, inputs)
+    except UserError:  # it does not take these data
+        return {"data": config.data.name}
     result: dict[str, Any] = {"data": config.data.name, **count_parameters(model).as_dict()}
     paper = config.paper
     if paper is not None:
         counted = int(result["params/trainable"])
         if paper.part is not None:
-            generated = isinstance(model, HyperModel) and paper.part in model.names
+            hyper = as_hypernetized(model)
             counted = (
-                sum(p.numel() for p in model.hypernet.parameters())
-                if isinstance(model, HyperModel) and generated
+                sum(p.numel() for p in hyper.hypernet.parameters())
+                if hyper is not None and paper.part in hyper.names
                 else model.get_parameter(paper.part).numel()
             )
         result |= {

@@ -8,12 +8,12 @@ import sys
 
 from hyperrun.arguments import Arguments, expanded
 from hyperrun.commands.eval_run import take_precision
-from hyperrun.config import TextData
+from hyperrun.data.kinds import TextData
 from hyperrun.errors import UserError, printable
 from hyperrun.hydra_app.compose import import_plugins
 from hyperrun.load import load_run
 from hyperrun.runs.folder import find_run
-from hyperrun.targets import IMPLICIT_TARGETS
+from hyperrun.targets import takes_coordinates
 from hyperrun.tasks.language_modeling import sample
 from hyperrun.training.distributed import join_world
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     if isinstance(config.data, TextData):
         take_options(args, OF_TEXT, OF_IMAGES, "runs of a hypersiren, and this one is on text")
         write_text(args)
-    elif config.target.kind in IMPLICIT_TARGETS:
+    elif takes_coordinates(config.target):
         take_options(args, OF_IMAGES, OF_TEXT, "runs on text, and this one makes images")
         draw_images(args)
     else:

@@ -1,56 +1,32 @@
-"""The one place where a config becomes typed and checked.
+"""Where a config becomes typed and checked.
 
-YAML under conf/ holds the values; the dataclasses here hold the types, the meaning of every key (the text under the
-field) and the checks: targets.py, hypernets.py, data.py, training.py, and run.py, whose Config holds all of them.
-`from_omegaconf` (typed.py) turns what Hydra composed, or a saved config.yaml, into a `Config`.
+YAML under conf/ holds the values. A dataclass holds the types, the meaning of every key (the text under the field) and
+the checks. That of a choice stands beside what it configures (hyperrun/targets, hypernets, data/kinds.py,
+training/optim.py, training/schedules.py). Here is everything else: what the choices of a group share (groups.py), the
+trainer (trainer.py), and Config, which holds all of them (run.py). `from_omegaconf` (typed.py) turns what Hydra
+composed, or a saved config.yaml, into a `Config`.
 
-Fields carry no defaults, so that a value is written down once, in YAML. A field added after 0.1 gets a default here,
-so that older run folders still load.
+Fields carry no defaults, so that a value is written down once, in YAML. A field added after 0.1 gets a default in its
+dataclass, so that older run folders still load.
 """
 
-from hyperrun.config.checks import check_finite, check_positive
-from hyperrun.config.data import DataConfig, ImageData, TaskData, TextData
-from hyperrun.config.hypernets import (
-    GENERATE,
-    AutoDecoderHypernet,
-    ChunkedHypernet,
-    DynamicHypernet,
-    HypernetConfig,
-    MLPHypernet,
-    NoHypernet,
-    SelectingHypernet,
-    StaticHypernet,
+from hyperrun.config.checks import (
+    check_betas,
+    check_finite,
+    check_positive,
+    check_probability,
+    check_widths,
 )
+from hyperrun.config.groups import DECAY_KINDS, DataConfig, HypernetConfig, OptimConfig, ScheduleConfig, TargetConfig
 from hyperrun.config.run import Config, PaperConfig, TrackingConfig, WandbConfig
-from hyperrun.config.targets import (
-    CNNTarget,
-    MLPTarget,
-    RecurrentTarget,
-    SirenTarget,
-    TargetConfig,
-    TorchvisionTarget,
-    WideResNetTarget,
-)
-from hyperrun.config.training import (
-    DECAY_KINDS,
-    AdamConfig,
-    ConstantSchedule,
-    CosineSchedule,
-    MultiStepSchedule,
-    MuonConfig,
-    OneCycleSchedule,
-    OptimConfig,
-    ScheduleConfig,
-    SGDConfig,
-    TrainerConfig,
-)
+from hyperrun.config.trainer import TrainerConfig
 from hyperrun.config.typed import (
+    GROUPS,
     NOT_IN_HASH,
-    SCHEMAS,
     from_omegaconf,
     one_line,
-    register_choice,
     run_hash,
+    schemas,
     to_dict,
     typed_choice,
     what_is_computed,
@@ -58,48 +34,27 @@ from hyperrun.config.typed import (
 
 __all__ = [
     "DECAY_KINDS",
-    "GENERATE",
+    "GROUPS",
     "NOT_IN_HASH",
-    "SCHEMAS",
-    "AdamConfig",
-    "AutoDecoderHypernet",
-    "CNNTarget",
-    "ChunkedHypernet",
     "Config",
-    "ConstantSchedule",
-    "CosineSchedule",
     "DataConfig",
-    "DynamicHypernet",
     "HypernetConfig",
-    "ImageData",
-    "MLPHypernet",
-    "MLPTarget",
-    "MultiStepSchedule",
-    "MuonConfig",
-    "NoHypernet",
-    "OneCycleSchedule",
     "OptimConfig",
     "PaperConfig",
-    "RecurrentTarget",
-    "SGDConfig",
     "ScheduleConfig",
-    "SelectingHypernet",
-    "SirenTarget",
-    "StaticHypernet",
     "TargetConfig",
-    "TaskData",
-    "TextData",
-    "TorchvisionTarget",
     "TrackingConfig",
     "TrainerConfig",
     "WandbConfig",
-    "WideResNetTarget",
+    "check_betas",
     "check_finite",
     "check_positive",
+    "check_probability",
+    "check_widths",
     "from_omegaconf",
     "one_line",
-    "register_choice",
     "run_hash",
+    "schemas",
     "to_dict",
     "typed_choice",
     "what_is_computed",

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hyperrun.config.checks import check_positive
-from hyperrun.config.data import DataConfig
-from hyperrun.config.hypernets import HypernetConfig
-from hyperrun.config.targets import TargetConfig
-from hyperrun.config.training import OptimConfig, ScheduleConfig, TrainerConfig
+from hyperrun.config.groups import DataConfig, HypernetConfig, OptimConfig, ScheduleConfig, TargetConfig
+from hyperrun.config.trainer import TrainerConfig
 from hyperrun.errors import choose
 
 

@@ -7,7 +7,6 @@ import json
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -17,63 +16,12 @@ from omegaconf.errors import (
 )
 
 from hyperrun.config.checks import check_finite
-from hyperrun.config.data import ImageData, TaskData, TextData
-from hyperrun.config.hypernets import (
-    AutoDecoderHypernet,
-    ChunkedHypernet,
-    DynamicHypernet,
-    MLPHypernet,
-    NoHypernet,
-    StaticHypernet,
-)
 from hyperrun.config.run import Config, TrackingConfig
-from hyperrun.config.targets import (
-    CNNTarget,
-    MLPTarget,
-    RecurrentTarget,
-    SirenTarget,
-    TorchvisionTarget,
-    WideResNetTarget,
-)
-from hyperrun.config.training import (
-    AdamConfig,
-    ConstantSchedule,
-    CosineSchedule,
-    MultiStepSchedule,
-    MuonConfig,
-    OneCycleSchedule,
-    SGDConfig,
-)
 from hyperrun.errors import UserError, choose, nearest
+from hyperrun.registry import choices
 
-SCHEMAS: dict[str, dict[str, type]] = {
-    "target": {
-        "cnn": CNNTarget,
-        "mlp": MLPTarget,
-        "wide_resnet": WideResNetTarget,
-        "torchvision": TorchvisionTarget,
-        "recurrent": RecurrentTarget,
-        "siren": SirenTarget,
-    },
-    "hypernet": {
-        "none": NoHypernet,
-        "static": StaticHypernet,
-        "chunked": ChunkedHypernet,
-        "mlp": MLPHypernet,
-        "auto_decoder": AutoDecoderHypernet,
-        "dynamic": DynamicHypernet,
-    },
-    "data": {"images": ImageData, "tasks": TaskData, "text": TextData},
-    "optim": {"sgd": SGDConfig, "adam": AdamConfig, "adamw": AdamConfig, "muon": MuonConfig},
-    "schedule": {
-        "constant": ConstantSchedule,
-        "cosine": CosineSchedule,
-        "one_cycle": OneCycleSchedule,
-        "multi_step": MultiStepSchedule,
-    },
-    "tracking": {"default": TrackingConfig},
-}
-"""For each group whose choices differ in their keys: kind -> dataclass. Plugins add to it."""
+GROUPS = ("target", "hypernet", "data", "optim", "schedule", "tracking")
+"""Groups whose choices differ in their keys, as `kind` says."""
 
 NOT_IN_HASH = (
     "outputs",
@@ -90,20 +38,13 @@ NOT_IN_HASH = (
 """Keys that do not change a run's result, so that changing one of them finds the same run folder again."""
 
 
-def register_choice(group: str, kind: str, schema: type) -> None:
-    """Make `group=kind` a choice on the command line; the dataclass's fields, with their defaults, are its keys."""
-    values: dict[str, Any] = {"kind": kind}
-    for f in fields(schema):
-        if f.name == "kind":
-            continue
-        if f.default is not MISSING:
-            values[f.name] = f.default
-        elif f.default_factory is not MISSING:
-            values[f.name] = f.default_factory()
-        else:
-            raise TypeError(f"{schema.__name__}.{f.name} needs a default: {group}={kind} has no YAML file to give one")
-    SCHEMAS[group][kind] = schema
-    ConfigStore.instance().store(group=group, name=kind, node=values)
+def schemas(group: str) -> dict[str, Any]:
+    """Return kind -> dataclass of one of GROUPS, those of plugins that have been imported among them."""
+    if group == "tracking":
+        return {"default": TrackingConfig}
+    if group == "data":
+        return {one.schema.KIND: one.schema for one in choices("data").values()}
+    return {name: one.schema for name, one in choices(group).items()}
 
 
 def from_omegaconf(cfg: DictConfig) -> Config:
@@ -116,10 +57,10 @@ def from_omegaconf(cfg: DictConfig) -> Config:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
         plain = {str(name): value for name, value in plain.items()}
-        others = {name: value for name, value in plain.items() if name not in SCHEMAS}
+        others = {name: value for name, value in plain.items() if name not in GROUPS}
         merged: Any = OmegaConf.merge(OmegaConf.structured(Config), others)  # once for all: a merge takes milliseconds
         typed = {name: _typed(name, merged[name]) for name in others}
-        typed |= {name: typed_choice(name, value) for name, value in plain.items() if name in SCHEMAS}
+        typed |= {name: typed_choice(name, value) for name, value in plain.items() if name in GROUPS}
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from None
     missing = [f.name for f in fields(Config) if f.name not in typed and f.default is MISSING]
@@ -135,9 +76,10 @@ def typed_choice(name: str, value: Any) -> Any:
     """Return a group of several kinds, checked against its kind's dataclass."""
     if not isinstance(value, dict) or "kind" not in value:
         raise UserError(f"{name} must be one of its choices: {name}=NAME (hyperrun ls shows them)")
-    kind = choose(f"{name}.kind", str(value["kind"]), SCHEMAS[name])
+    found = schemas(name)
+    kind = choose(f"{name}.kind", str(value["kind"]), found)
     try:
-        return _typed(name, OmegaConf.merge(OmegaConf.structured(SCHEMAS[name][kind]), value))
+        return _typed(name, OmegaConf.merge(OmegaConf.structured(found[kind]), value))
     except OmegaConfBaseException as error:
         raise UserError(one_line(error, f"{name}.")) from None
 

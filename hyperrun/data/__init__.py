@@ -1,133 +1,74 @@
 """Data sets by name.
 
-A data set of your own is a function from its config to an `ImageSet`, in a module named by `plugins=[my.module]`:
+A data set of your own is a function from its config to what was read, in a module named by `plugins=[my.module]`:
 
-    from hyperrun.data import ImageSplit, make_set, register_data
+    from hyperrun.data import ImageData, ImageSplit, make_set, register
 
-    @register_data("rings")
+    @register("data", "rings", ImageData, values={"epochs": 20, "val_size": 100})
     def rings(cfg):
         x, y, x_test, y_test = ...          # uint8 [N, C, H, W] and int64 [N]
         return make_set("rings", cfg, train=ImageSplit(x, y), test=ImageSplit(x_test, y_test), classes=["in", "out"])
 
-and a file `conf/data/rings.yaml` (`--config-dir`), for instance a copy of digits.yaml with `name: rings`. A text of
-your own that is more than a file (data=text reads those) is a function to a `TextSet`, registered by `register_text`:
+`data=rings` is then a choice; its keys have the values of conf/data/_images.yaml, those in `values` excepted. A text of
+your own that is more than a file (data=text reads those) is a function to a `TextSet`:
 
-    @register_text("verses")
+    @register("data", "verses", TextData)
     def verses(cfg):
         vocabulary, (train, val, test) = number_characters([..., ..., ...])     # three texts
         return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
 
-with a copy of pydocs.yaml.
+`looks=Images(1, 28, 10, train=60_000)`, where it is known beforehand, lets hyperrun count parameters without reading
+the set; `source`, a function to a `Source`, says where its files come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hyperrun.config import DataConfig, ImageData, TaskData, TextData
-from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text
-from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, make_set
+from hyperrun.config import DataConfig
+from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text  # noqa: F401 (in the order of lists)
+from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
+from hyperrun.data.kinds import ImageData, TaskData, TextData
 from hyperrun.data.sources import Source, data_root
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
 from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import choose
+from hyperrun.inputs import Images, Inputs, Tasks
+from hyperrun.registry import choices, register
 
 __all__ = [
-    "DATASETS",
     "FORMS",
-    "SHAPES",
-    "SOURCES",
-    "TEXT_DATASETS",
-    "TRAINING_IMAGES",
-    "VOCABULARY_SIZES",
     "FolderSplit",
+    "ImageData",
     "ImageSet",
     "ImageSplit",
-    "Inputs",
+    "TaskData",
     "TaskSet",
+    "TextData",
     "TextSet",
     "Vocabulary",
     "data_root",
     "form_and_base",
-    "images_to_train_on",
     "inputs_of",
+    "load",
     "load_images",
     "load_tasks",
     "load_text",
+    "looks_of",
     "make_set",
     "make_text",
+    "names_of",
     "number_bytes",
     "number_characters",
     "number_words",
     "published_name",
-    "register_data",
-    "register_text",
-    "vocabulary_size",
+    "register",
+    "source_of",
 ]
-
-DATASETS: dict[str, Callable[[ImageData], ImageSet]] = {
-    "digits": digits.load,
-    "mnist": mnist.load_mnist,
-    "fashion_mnist": mnist.load_fashion,
-    "cifar10": cifar.load10,
-    "cifar100": cifar.load100,
-    "svhn": svhn.load,
-    "image_folder": folder.load,
-}
-"""Name -> function that reads the set. `register_data` adds to it."""
-
-TEXT_DATASETS: dict[str, Callable[[TextData], TextSet]] = {
-    "pydocs": text.load_pydocs,
-    "ptb_char": corpora.load_ptb_char,
-    "ptb": corpora.load_ptb,
-    "enwik8": corpora.load_enwik8,
-    "text8": corpora.load_text8,
-    "text": text.load_text_file,
-}
-"""Name -> function that reads the text. `register_text` adds to it."""
-
-SOURCES: dict[str, Callable[[], Source]] = {
-    "mnist": mnist.mnist_source,
-    "fashion_mnist": mnist.fashion_source,
-    "cifar10": cifar.source10,
-    "cifar100": cifar.source100,
-    "svhn": svhn.source,
-    "ptb_char": corpora.ptb_char_source,
-    "ptb": corpora.ptb_source,
-    "enwik8": corpora.enwik8_source,
-    "text8": corpora.text8_source,
-}
-"""Name -> where its files come from, for the sets that have to be fetched."""
-
-SHAPES: dict[str, tuple[int, int, int]] = {
-    "digits": (1, 8, 10),
-    "mnist": (1, 28, 10),
-    "fashion_mnist": (1, 28, 10),
-    "cifar10": (3, 32, 10),
-    "cifar100": (3, 32, 100),
-    "svhn": (3, 32, 10),
-}
-"""Name -> (channels, image size, classes), so that parameters can be counted without reading the set."""
-
-TRAINING_IMAGES: dict[str, int] = {
-    "digits": 1437,
-    "mnist": 60_000,
-    "fashion_mnist": 60_000,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
-    "svhn": 73_257,
-}
-"""Name -> training images before data.val_size of them are set aside, so that latents can be counted beforehand."""
-
-VOCABULARY_SIZES: dict[str, int] = {"ptb_char": 50, "ptb": 10_000, "enwik8": 205, "text8": 27}
-"""Name -> number of symbols of a published text, so that parameters can be counted without reading it."""
-
-Inputs = int | tuple[int, int, int]
-"""What data mean to a model: how many symbols; or channels, side and classes of images."""
 
 ONLY_FEEDING = (
     "crop_padding",
@@ -144,28 +85,25 @@ KEPT = 2
 """Sets kept in memory for the next job of a sweep in this process."""
 _kept: dict[tuple[object, ...], Any] = {}
 
-Cfg = TypeVar("Cfg", ImageData, TextData)
-Set = TypeVar("Set", ImageSet, TextSet)
+Cfg = TypeVar("Cfg", bound=DataConfig)
+Set = TypeVar("Set")
 
 
-def register_data(name: str) -> Callable[[Callable[[ImageData], ImageSet]], Callable[[ImageData], ImageSet]]:
-    """Return a decorator that adds a function to DATASETS, so that `data.name=NAME` finds it."""
-
-    def add(function: Callable[[ImageData], ImageSet]) -> Callable[[ImageData], ImageSet]:
-        DATASETS[name] = function
-        return function
-
-    return add
+def names_of(kind: str) -> list[str]:
+    """Return the names of the registered sets of a kind (images, text), in the order in which they were registered."""
+    return [name for name, one in choices("data").items() if one.schema.KIND == kind]
 
 
-def register_text(name: str) -> Callable[[Callable[[TextData], TextSet]], Callable[[TextData], TextSet]]:
-    """Return a decorator that adds a function to TEXT_DATASETS, so that `data.name=NAME` finds it."""
+def source_of(name: str) -> Source | None:
+    """Return where the files of a set come from; None for one that is not fetched."""
+    one = choices("data").get(name)
+    return one.facts["source"]() if one is not None and "source" in one.facts else None
 
-    def add(function: Callable[[TextData], TextSet]) -> Callable[[TextData], TextSet]:
-        TEXT_DATASETS[name] = function
-        return function
 
-    return add
+def looks_of(name: str) -> Inputs | None:
+    """Return what a set looks like, before anything is set aside; None where that is not known beforehand."""
+    one = choices("data").get(name)
+    return one.facts.get("looks") if one is not None else None
 
 
 def load_images(cfg: ImageData) -> ImageSet:
@@ -175,7 +113,7 @@ def load_images(cfg: ImageData) -> ImageSet:
         UserError: an unknown name; files that are missing, damaged or not the published ones; a val_size that leaves
             nothing to train on.
     """
-    return _read_or_kept(DATASETS[choose("data set", cfg.name, DATASETS)], cfg)
+    return _read_or_kept(choices("data")[choose("data set", cfg.name, names_of("images"))].build, cfg)
 
 
 def load_text(cfg: TextData) -> TextSet:
@@ -185,13 +123,17 @@ def load_text(cfg: TextData) -> TextSet:
         UserError: an unknown name; files that are missing, empty, in another encoding or not the published ones; a
             unit or fractions that the set does not have; a text too short to be split.
     """
-    return _read_or_kept(TEXT_DATASETS[choose("text", cfg.name, TEXT_DATASETS)], cfg)
+    return _read_or_kept(choices("data")[choose("text", cfg.name, names_of("text"))].build, cfg)
 
 
 FORMS = ("split", "permuted", "rotated")
 """What tasks are made of a set of images: FORM_NAME."""
 
 
+@register("data", "split_digits", TaskData)
+@register("data", "split_mnist", TaskData)
+@register("data", "permuted_mnist", TaskData)
+@register("data", "rotated_mnist", TaskData)
 def load_tasks(cfg: TaskData) -> TaskSet:
     """Read the set that cfg.name speaks of and make the tasks of it.
 
@@ -209,8 +151,9 @@ def form_and_base(name: str) -> tuple[str, str]:
         UserError: no such form or set.
     """
     form, _, base = name.partition("_")
-    allowed = [f"{form}_{base}" for form in FORMS for base in SHAPES]
-    if form not in FORMS or base not in DATASETS:
+    sets = names_of("images")
+    allowed = [f"{form}_{base}" for form in FORMS for base in sets if looks_of(base) is not None]
+    if form not in FORMS or base not in sets:
         choose("set of tasks", name, allowed)
     return form, base
 
@@ -227,34 +170,31 @@ def published_name(cfg: DataConfig) -> str:
     return form_and_base(cfg.name)[1] if isinstance(cfg, TaskData) else cfg.name
 
 
-def vocabulary_size(cfg: TextData) -> int:
-    """Return how many symbols a text has; reads it only where that is not known beforehand."""
-    return VOCABULARY_SIZES.get(cfg.name) or load_text(cfg).vocabulary_size
-
-
 def inputs_of(cfg: DataConfig) -> Inputs:
-    """Return what the data mean to a model. Only a set of unknown shape (a folder, a file, a plugin's) is looked at.
+    """Return what the data look like to a model. Only a set that hyperrun does not know beforehand (a folder, a file,
+    a plugin's) is read.
 
     Raises:
-        UserError: such a set is not there.
+        UserError: such a set is not there; a val_size that leaves nothing to train on, or tasks that cannot be.
     """
-    if isinstance(cfg, TextData):
-        return vocabulary_size(cfg)
     if isinstance(cfg, TaskData):
-        channels, size, classes = inputs_of(as_images(cfg))  # pyright: ignore[reportGeneralTypeIssues]
-        return channels, size, classes_of(classes, form_and_base(cfg.name)[0], cfg)
-    if cfg.name in SHAPES:
-        return SHAPES[cfg.name]
-    assert isinstance(cfg, ImageData)
-    images = load_images(cfg)
-    return images.channels, images.train.shape[-1], images.num_classes
+        form, base = form_and_base(cfg.name)
+        images = inputs_of(as_images(cfg))
+        assert isinstance(images, Images)
+        return Tasks(replace(images, classes=classes_of(images.classes, form, cfg), train=0), cfg.tasks)
+    looks = looks_of(cfg.name)
+    if isinstance(looks, Images) and isinstance(cfg, ImageData):
+        return replace(looks, train=left_to_train_on(cfg.name, cfg, looks.train))
+    if looks is not None:
+        return looks
+    return load(cfg).inputs
 
 
-def images_to_train_on(cfg: ImageData) -> int:
-    """Return how many images are left to train on; reads the set only where that is not known beforehand."""
-    if cfg.name in TRAINING_IMAGES and cfg.val_size < TRAINING_IMAGES[cfg.name]:
-        return TRAINING_IMAGES[cfg.name] - cfg.val_size
-    return len(load_images(cfg).train)
+def load(cfg: DataConfig) -> Any:
+    """Read the set that a config describes, of whatever kind; see load_images, load_text and load_tasks."""
+    if isinstance(cfg, TaskData):
+        return load_tasks(cfg)
+    return _read_or_kept(choices("data")[choose("data set", cfg.name, choices("data"))].build, cfg)
 
 
 def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
@@ -270,7 +210,7 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     return found
 
 
-def _state_of_file(cfg: ImageData | TextData) -> tuple[int, int] | None:
+def _state_of_file(cfg: DataConfig) -> tuple[int, int] | None:
     """Return what changes when a text file of one's own is written anew; None for sets that are not such a file."""
     if not isinstance(cfg, TextData) or cfg.path is None or not (path := Path(cfg.path).expanduser()).exists():
         return None

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import seeded
+from hyperrun.data.kinds import ImageData
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.sources import Download, Form, Source, data_root, find, unreadable
 from hyperrun.errors import UserError
+from hyperrun.inputs import Images
+from hyperrun.registry import register
 
 BINARY_ARCHIVES = {
     "cifar10": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
@@ -53,11 +55,13 @@ def source100() -> Source:
     return _source("cifar100", CIFAR100)
 
 
+@register("data", "cifar10", ImageData, source=source10, looks=Images(3, 32, 10, train=50_000))
 def load10(cfg: ImageData) -> ImageSet:
     """Return CIFAR-10: uint8 [N, 3, 32, 32], 50,000 for training and validation, 10,000 for test."""
     return _load(cfg, source10())
 
 
+@register("data", "cifar100", ImageData, source=source100, looks=Images(3, 32, 100, train=50_000))
 def load100(cfg: ImageData) -> ImageSet:
     """Return CIFAR-100 with its 100 fine classes: uint8 [N, 3, 32, 32], 50,000 and 10,000."""
     return _load(cfg, source100())

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hyperrun.config import TextData
+from hyperrun.data.kinds import TextData
 from hyperrun.data.sources import Form, Source, data_root, find
 from hyperrun.data.text import TextSet, decode, make_text, read_bytes, refuse_path
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import UserError
+from hyperrun.inputs import Symbols
+from hyperrun.registry import register
 
 PTB_CHAR = {
     "ptb.char.train.txt": "e313d91425e06c4f0a8fb6e881dcce0c291f2a0e9f4dda54833069b122f91da9",
@@ -70,6 +72,7 @@ def _wiki_source(name: str, checksum: str) -> Source:
     return Source(name, tuple(forms), (), f"unpack {name}.zip there (M. Mahoney's page {WIKI_PAGE})")
 
 
+@register("data", "ptb_char", TextData, source=ptb_char_source, looks=Symbols(50))
 def load_ptb_char(cfg: TextData) -> TextSet:
     """Return the Penn Treebank by characters: 5,017,482 / 393,042 / 442,423 of 50 symbols.
 
@@ -82,6 +85,7 @@ def load_ptb_char(cfg: TextData) -> TextSet:
     return make_text("ptb_char", train=train, val=val, test=test, vocabulary=vocabulary, verified=verified)
 
 
+@register("data", "ptb", TextData, source=ptb_source, looks=Symbols(10_000))
 def load_ptb(cfg: TextData) -> TextSet:
     """Return the Penn Treebank by words: 929,589 / 73,760 / 82,430 of 10,000, <eos> at the end of each sentence."""
     texts, verified = _read_ptb(cfg, ptb_source(), "word")
@@ -96,6 +100,7 @@ def _read_ptb(cfg: TextData, source: Source, unit: str) -> tuple[list[str], bool
     return [decode(read_bytes(root / file), cfg.encoding, root / file) for file in form.files], verified
 
 
+@register("data", "enwik8", TextData, source=enwik8_source, looks=Symbols(205))
 def load_enwik8(cfg: TextData) -> TextSet:
     """Return the first 100,000,000 bytes of the English Wikipedia of 2006: 90M / 5M / 5M of 205 symbols."""
     content, verified = _read_wiki(cfg, enwik8_source(), "byte")
@@ -103,6 +108,7 @@ def load_enwik8(cfg: TextData) -> TextSet:
     return _in_lengths("enwik8", ids, vocabulary, verified)
 
 
+@register("data", "text8", TextData, source=text8_source, looks=Symbols(27))
 def load_text8(cfg: TextData) -> TextSet:
     """Return Wikipedia reduced to a to z and single spaces: 90M / 5M / 5M characters of 27 symbols."""
     content, verified = _read_wiki(cfg, text8_source(), "char")

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import ImageSet, ImageSplit, make_set, seeded
+from hyperrun.data.kinds import ImageData
+from hyperrun.inputs import Images
+from hyperrun.registry import register
 
 
+@register("data", "digits", ImageData, looks=Images(1, 8, 10, train=1437))
 def load(cfg: ImageData) -> ImageSet:
     """Return the digits; grey levels 0..16 are scaled to 0..255.
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import torch
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import FolderSplit, ImageSet, Split, free_memory, make_set
+from hyperrun.data.kinds import ImageData
 from hyperrun.errors import UserError
+from hyperrun.registry import register
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 LAYOUT = "train/CLASS/*.png, test/CLASS/*.png and optionally val/CLASS/*.png"
 
 
+@register("data", "image_folder", ImageData)
 def load(cfg: ImageData) -> ImageSet:
     """Return the pictures under cfg.root as uint8 [N, 3, image_size, image_size]; classes are train's subfolders.
 

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperrun.config import ImageData
+from hyperrun.data.kinds import ImageData
 from hyperrun.errors import UserError
+from hyperrun.inputs import Images
 
 STATISTICS_FROM = 10_000
 """Mean and deviation of pictures that are decoded on the fly come from this many of them, evenly spaced."""
@@ -97,7 +98,7 @@ class ImageSet:
     """A data set, split and measured. Shared between the jobs of a sweep: read it, do not write to it."""
 
     name: str
-    """Its name in hyperrun.data.DATASETS."""
+    """Its name, as it was registered."""
     train: Split
     """What is learned from."""
     val: Split
@@ -114,6 +115,11 @@ class ImageSet:
     """float32 [C]: their standard deviation, in the same unit."""
     verified: bool
     """False if data.verify=false made us accept files whose checksum differs or could not be checked."""
+
+    @property
+    def inputs(self) -> Images:
+        """What the set looks like to a model."""
+        return Images(self.channels, self.image_size, self.num_classes, len(self.train))
 
     @property
     def channels(self) -> int:
@@ -146,10 +152,7 @@ def make_set(
     """
     _check(f"{name}: train", train, len(classes))
     if val is None:
-        if cfg.val_size >= len(train):
-            raise UserError(
-                f"data.val_size={cfg.val_size} leaves nothing to train on: {name} has {len(train)} training examples"
-            )
+        left_to_train_on(name, cfg, len(train))
         order = torch.randperm(len(train), generator=seeded("val", cfg.split_seed))
         train, val = (
             train.select(order[cfg.val_size :].sort().values),
@@ -166,6 +169,19 @@ def make_set(
         )
     mean, std = statistics(train)
     return ImageSet(name, train, val, test, len(classes), classes, mean, std, verified)
+
+
+def left_to_train_on(name: str, cfg: ImageData, examples: int) -> int:
+    """Return how many training examples are left when data.val_size of them are set aside.
+
+    Raises:
+        UserError: none.
+    """
+    if cfg.val_size >= examples:
+        raise UserError(
+            f"data.val_size={cfg.val_size} leaves nothing to train on: {name} has {examples} training examples"
+        )
+    return examples - cfg.val_size
 
 
 def _check(what: str, split: Split, num_classes: int) -> None:

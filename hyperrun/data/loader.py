@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
-from hyperrun.config import ImageData
 from hyperrun.data.augment import Plan, crop_and_flip, cut_out, draw_plan, normalise
 from hyperrun.data.images import ImageSet, ImageSplit, Split, cores, free_memory, seeded
+from hyperrun.data.kinds import ImageData
 from hyperrun.errors import UserError
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.sources import Download, Form, Source, data_root, find, unreadable
 from hyperrun.errors import UserError
+from hyperrun.inputs import Images
+from hyperrun.registry import register
 
 
 def mnist_source() -> Source:
@@ -31,11 +33,13 @@ def fashion_source() -> Source:
     return _source("fashion_mnist", "FashionMNIST", FashionMNIST.resources, FashionMNIST.mirrors)
 
 
+@register("data", "mnist", ImageData, source=mnist_source, looks=Images(1, 28, 10, train=60_000))
 def load_mnist(cfg: ImageData) -> ImageSet:
     """Return MNIST: uint8 [N, 1, 28, 28], 60,000 for training and validation, 10,000 for test."""
     return _load(cfg, mnist_source(), [str(digit) for digit in range(10)])
 
 
+@register("data", "fashion_mnist", ImageData, source=fashion_source, looks=Images(1, 28, 10, train=60_000))
 def load_fashion(cfg: ImageData) -> ImageSet:
     """Return Fashion-MNIST: uint8 [N, 1, 28, 28], 60,000 for training and validation, 10,000 for test."""
     from torchvision.datasets import FashionMNIST

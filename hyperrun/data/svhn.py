@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hyperrun.config import ImageData
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.sources import Download, Form, Source, data_root, find, unreadable
 from hyperrun.errors import UserError
+from hyperrun.inputs import Images
+from hyperrun.registry import register
 
 
 def source() -> Source:
@@ -22,6 +24,7 @@ def source() -> Source:
     return Source("svhn", (form,), tuple(Download(file, (url,), md5) for url, file, md5 in parts))
 
 
+@register("data", "svhn", ImageData, source=source, looks=Images(3, 32, 10, train=73_257))
 def load(cfg: ImageData) -> ImageSet:
     """Return SVHN: uint8 [N, 3, 32, 32], 73,257 for training and validation, 26,032 for test."""
     root = data_root(cfg.root)

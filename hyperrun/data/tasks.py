@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hyperrun.config import TaskData
 from hyperrun.data.images import ImageSet, ImageSplit, Split, seeded
+from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
+from hyperrun.inputs import Tasks
 
 Change = Callable[[ImageSplit], ImageSplit]
 
@@ -35,6 +36,11 @@ class TaskSet:
     tasks: list[ImageSet]
     names: list[str]
     """What each task is: "0, 1", "36 degrees"."""
+
+    @property
+    def inputs(self) -> Tasks:
+        """What the tasks look like to a model."""
+        return Tasks(replace(self.tasks[0].inputs, train=0), len(self.tasks))
 
 
 def make_tasks(base: ImageSet, form: str, cfg: TaskData) -> TaskSet:

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperrun.config import TextData
+from hyperrun.data.kinds import TextData
 from hyperrun.data.sources import unreadable
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_type, number_words
 from hyperrun.errors import UserError
+from hyperrun.inputs import Symbols
+from hyperrun.registry import register
 
 SPLITS = ("train", "val", "test")
 UNITS = {"char": "characters", "word": "words", "byte": "bytes"}
@@ -30,7 +32,7 @@ class TextSet:
     """A text, split and numbered. Shared between the jobs of a sweep: read it, do not write to it."""
 
     name: str
-    """Its name in hyperrun.data.TEXT_DATASETS."""
+    """Its name, as it was registered."""
     train: Tensor
     """What is learned from: uint8, int16 or int32 [N], each a number in the vocabulary."""
     val: Tensor
@@ -48,6 +50,11 @@ class TextSet:
     def symbols(self) -> list[str]:
         """The vocabulary as a list."""
         return self.vocabulary.symbols
+
+    @property
+    def inputs(self) -> Symbols:
+        """What the text looks like to a model."""
+        return Symbols(self.vocabulary_size)
 
     @property
     def vocabulary_size(self) -> int:
@@ -118,6 +125,7 @@ def make_text(
 # ---------------------------------------------------------------- texts that are split by the config
 
 
+@register("data", "text", TextData)
 def load_text_file(cfg: TextData) -> TextSet:
     """Return the file cfg.path, in the config's unit, cut by the config's fractions.
 
@@ -135,6 +143,7 @@ def load_text_file(cfg: TextData) -> TextSet:
     return cut("text", str(path), decode(content, cfg.encoding, path), cfg)
 
 
+@register("data", "pydocs", TextData)
 def load_pydocs(cfg: TextData) -> TextSet:
     """Return the reference text of Python's language and types that ships with its standard library.
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hyperrun.config import TextData
 from hyperrun.data.images import free_memory, seeded
+from hyperrun.data.kinds import TextData
 from hyperrun.data.loader import one_thread
 from hyperrun.data.text import UNITS, TextSet
 from hyperrun.errors import UserError

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import SCHEMAS, Config, from_omegaconf, one_line
+from hyperrun.config import GROUPS, Config, from_omegaconf, one_line
 from hyperrun.errors import UserError, listed, nearest
 from hyperrun.metrics import higher_is_better
 
@@ -199,7 +199,7 @@ def typed_groups_win(cfg: DictConfig, overrides: Iterable[str], loader: ConfigLo
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     for override in parsed:
         group, choice = override.get_key_element().lstrip("+~"), override.value()
-        if group not in SCHEMAS or override.is_sweep_override() or not isinstance(choice, str):
+        if group not in GROUPS or override.is_sweep_override() or not isinstance(choice, str):
             continue
         own = loader.repository.load_config(f"{group}/{choice}")
         if own is None or not isinstance(own.config, DictConfig) or own.defaults_list:

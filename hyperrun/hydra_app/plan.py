@@ -75,7 +75,8 @@ def plan(found: Sequence[Job]) -> None:
     """Print the table.
 
     Raises:
-        SweepFailed: some jobs cannot be run.
+        UserError: some jobs cannot be run: what training them would say.
+        SweepFailed: some jobs cannot be run because of a defect, in hyperrun or a plugin.
     """
     table = Table(title="the jobs, none of which is trained (--dry-run)", title_justify="left", **ONE_LINE_EACH)
     numbers = ("trainable", "target", "compression")
@@ -83,6 +84,8 @@ def plan(found: Sequence[Job]) -> None:
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
     common = set.intersection(*(set(overrides) for overrides, _ in found)) if len(found) > 1 else set()
     states: list[str] = []
+    wrong: list[str] = []
+    defects = 0
     folders: dict[str, int] = {}
     for number, (overrides, config) in enumerate(found):
         name = f"{number} " + " ".join(o for o in overrides if o not in common)
@@ -95,20 +98,27 @@ def plan(found: Sequence[Job]) -> None:
                 if config.params is not None:
                     name += f" (target.{width_of(config.target)}, {counts.trainable / config.params - 1:+.1%})"
                 cells = [f"{counts.trainable:,}", f"{counts.target:,}", f"{counts.compression:.2f}"]
-            except UserError as wrong:
-                error = wrong
-            except Exception as wrong:  # a defect, perhaps of a plugin's: the job would fail, the others would not
-                error = UserError(f"{type(wrong).__name__}: {wrong}")
+            except UserError as refusal:
+                error = refusal
+            except Exception as defect:  # one of ours, perhaps of a plugin's: the job would fail, the others would not
+                error = UserError(f"{type(defect).__name__}: {defect}")
+                defects += 1
         state = "wrong" if error else RunFolder.of(config).state()  # pyright: ignore[reportArgumentType]
         if isinstance(config, Config) and config.resume == "never" and state != "running":
             state = "afresh"
         if not error and folders.setdefault(folder, number) != number:
             state = f"as job {folders[folder]}"
         states.append("the same as another" if state.startswith("as job") else state)
+        if error:
+            wrong.append(f"job {number}: {error}" if len(found) > 1 else str(error))
         row = (name, model, *cells, state, f"cannot be run: {error}" if error else folder)
         table.add_row(*map(escape, row))  # [conv1.weight] is no markup
     show(table)
     said = ", ".join(f"{count} {state}" for state, count in Counter(states).items())
     print(f"{len(found)} job{'s' if len(found) > 1 else ''}: {said}")
-    if "wrong" in states:
-        raise SweepFailed(f"{states.count('wrong')} of {len(found)} jobs cannot be run")
+    if defects:
+        raise SweepFailed(f"{len(wrong)} of {len(found)} jobs cannot be run")
+    if len(wrong) == 1:
+        raise UserError(wrong[0])
+    if wrong:
+        raise UserError(f"{len(wrong)} of {len(found)} jobs cannot be run; {wrong[0]}")

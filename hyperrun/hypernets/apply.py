@@ -1,4 +1,4 @@
-"""How generated weights reach a target: which parameters, by what call, and how many numbers that makes.
+"""One set of generated weights for all inputs, and how it reaches the target.
 
 The target keeps its slots (`register_parameter(name, None)`) but not the generated parameters themselves; every forward
 pass hands them in through `torch.func.functional_call`. So any nn.Module can be a target, unchanged.
@@ -6,105 +6,17 @@ pass hands them in through `torch.func.functional_call`. So any nn.Module can be
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.conv import _ConvNd
 
-from hyperrun.errors import UserError, nearest
-from hyperrun.hypernets.conditional import ConditionalModel
-from hyperrun.hypernets.dynamic import DynamicModel
-from hyperrun.hypernets.slots import empty_slots, in_all_slots, set_slot
-
-Choice = str | Callable[[str, nn.Parameter], bool]
-"""Which parameters to generate: conv, linear, all, everything, or what a function of name and parameter says."""
+from hyperrun.hypernets.generated_statistics import statistics_of_one_set
+from hyperrun.hypernets.hypernetized import Hypernetized, refuse_condition
 
 
-def select_parameters(
-    target: nn.Module, generate: Choice = "conv", include: Iterable[str] = (), exclude: Iterable[str] = ()
-) -> list[str]:
-    """Return the names of the parameters to generate, in the target's order; of tied ones the first name.
-
-    generate: "conv" (kernels of ungrouped convolutions), "linear" (matrices of linear layers) or "all" (both). The
-        first and the last of all such layers stay free, as in the paper, and so does every bias and norm scale.
-        "everything": all parameters, these too. Or a function of name and parameter, which may choose any.
-    include: shell-style name patterns. If any are given, the matching weights (parameters of two dimensions or more)
-        are generated, whatever their kind or place, but for those that `exclude` matches.
-    exclude: name patterns of parameters that stay free.
-
-    Raises:
-        UserError: a pattern that matches nothing, or no parameter left to generate.
-    """
-    include, exclude = list(include), list(exclude)
-    parameters = dict(target.named_parameters())  # of tied ones, the first
-    weights = [name for name, p in parameters.items() if p.ndim >= 2]
-    if include:
-        for pattern in include:
-            if not any(_matches(name, pattern) for name in weights):
-                raise UserError(f"hypernet.include: no weight matches '{pattern}'{nearest(pattern, weights)}")
-        chosen = [n for n in weights if any(_matches(n, p) for p in include)]
-    elif generate == "everything":
-        chosen = list(parameters)
-    elif callable(generate):
-        chosen = [name for name, p in parameters.items() if generate(name, p)]
-    else:
-        layers = [(n, m) for n, m in target.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
-        owners = {f"{n}.weight" if n else "weight": m for n, m in layers}
-        kinds = {"conv": _ConvNd, "linear": nn.Linear, "all": (_ConvNd, nn.Linear)}[generate]
-        inner = [n for n in list(owners)[1:-1] if n in parameters]
-        chosen = [n for n in inner if isinstance(owners[n], kinds) and getattr(owners[n], "groups", 1) == 1]
-    chosen = [n for n in chosen if not any(_matches(n, p) for p in exclude)]
-    if not chosen:
-        raise UserError(
-            f"hypernet.generate={generate} leaves nothing to generate in this target: "
-            f"name weights with hypernet.include (hypernet.exclude={exclude} still applies), e.g. "
-            f"{', '.join(weights[:3])}"
-        )
-    return chosen
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Match a full parameter name, or the name of a module above it (`groups.0` stands for all that is in it)."""
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
-
-
-@dataclass(frozen=True)
-class ParameterCounts:
-    """Numbers of parameters, in DESIGN's words."""
-
-    trainable: int
-    """Updated by the optimizer: free parameters and the hypernet's own."""
-    generated: int
-    """Made by the hypernet."""
-    free: int
-    """Target parameters that stay learned directly."""
-
-    @property
-    def target(self) -> int:
-        """What the target has on its own."""
-        return self.generated + self.free
-
-    @property
-    def compression(self) -> float:
-        return self.target / self.trainable
-
-    def as_dict(self) -> dict[str, float]:
-        return {
-            "params/trainable": self.trainable,
-            "params/generated": self.generated,
-            "params/free": self.free,
-            "params/target": self.target,
-            "params/compression": round(self.compression, 4),
-        }
-
-
-class HyperModel(nn.Module):
+class HyperModel(Hypernetized):
     """A target whose parameters `names` are generated by `hypernet` at every forward pass.
 
     hypernet: a module whose forward() returns {name: float32 tensor of the parameter's shape}.
@@ -117,28 +29,30 @@ class HyperModel(nn.Module):
 
     def __init__(self, target: nn.Module, hypernet: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
-        self.names = tuple(names)
-        self.generated_count = sum(target.get_parameter(name).numel() for name in self.names)
-        self.shapes = {name: target.get_parameter(name).shape for name in self.names}
-        self.tied = empty_slots(target, self.names)
-        self.free_count = sum(p.numel() for p in target.parameters())
-        self.target = target
+        self.take_over(target, names)
         self.hypernet = hypernet
         self._kept: tuple[tuple[Any, ...], dict[str, Tensor]] | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.call_with(self.weights(), *args, **kwargs)
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the generated parameters by name, float32, with gradients where those are enabled."""
+    def weights(self, condition: Tensor | None = None) -> dict[str, Tensor]:
         if self.training or torch.is_grad_enabled():
             self._kept = None  # a step may follow, and a fused optimizer changes parameters without raising versions
             return self.hypernet()
         return self._kept_weights()  # pyright: ignore
 
-    def call_with(self, weights: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Run the target with these weights (from `weights()`, so that a penalty on them is computed on the same)."""
-        return functional_call(self.target, in_all_slots(weights, self.tied), args, kwargs)
+    def weights_for_materialize(self, condition: Tensor | int | None) -> dict[str, Tensor]:
+        refuse_condition(condition)
+        return self.hypernet()
+
+    def statistics(self) -> dict[str, float]:
+        return statistics_of_one_set(self.hypernet, self.names)
+
+    def layer_embeddings(self) -> dict[str, dict[str, Tensor]]:
+        theirs = getattr(self.hypernet, "layer_embeddings", None)
+        found: dict[str, dict[str, Tensor]] = {} if theirs is None else theirs()
+        return {what: {n: rows[n] for n in self.names if n in rows} for what, rows in found.items()}
 
     @torch.compiler.disable
     def _kept_weights(self) -> dict[str, Tensor]:
@@ -152,51 +66,3 @@ class HyperModel(nn.Module):
         if mode:
             self._kept = None  # training needs the memory
         return super().train(mode)
-
-
-@torch.no_grad()
-def materialize(model: nn.Module, condition: Tensor | int | None = None) -> nn.Module:
-    """Return the plain target of a model with the generated weights written in, as a module of its own.
-
-    The result needs nothing of hyperrun's: the target's own class, its parameters ordinary nn.Parameters, in the mode
-    (training, evaluation) and on the device of `model`. In eval mode under no_grad its outputs are bit for bit those of
-    a HyperModel; of a ConditionalModel they are those for this condition. A plain network is returned as a copy.
-
-    condition: of a conditional hypernet, what it makes the weights from: one row, [conditioning_size], or the number of
-        a task or of a training image.
-
-    Raises:
-        UserError: a dynamic hypernet, whose weights are others at every step; a condition too many, or none where one
-            is needed, or one that the hypernet does not take.
-    """
-    if isinstance(model, DynamicModel):
-        raise UserError("a dynamic hypernet changes the weights at every step: there is no plain network equal to it")
-    if isinstance(model, ConditionalModel):
-        if condition is None:
-            raise UserError("a conditional hypernet makes other weights for each condition: which one?")
-        try:
-            weights = model.weights(torch.as_tensor(condition))
-            weights = {name: weight.reshape(model.shapes[name]) for name, weight in weights.items()}
-        except (IndexError, RuntimeError, ValueError) as error:
-            raise UserError(f"the hypernet makes no network of this condition: {error}") from None
-    elif condition is not None:
-        raise UserError("this hypernet has no condition: its weights are the same for every input")
-    elif isinstance(model, HyperModel):
-        weights = model.hypernet()
-    else:
-        return copy.deepcopy(model)
-    plain = copy.deepcopy(model.target)
-    for name, weight in weights.items():
-        shaped = weight.detach().reshape(model.shapes[name]).clone(memory_format=torch.contiguous_format)
-        parameter = nn.Parameter(shaped)
-        for slot in (name, *model.tied[name]):
-            set_slot(plain, slot, parameter)
-    return plain
-
-
-def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count the parameters of a model with a hypernet of any kind, or of a plain network (all free)."""
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if not isinstance(model, HyperModel | DynamicModel | ConditionalModel):
-        return ParameterCounts(trainable, generated=0, free=trainable)
-    return ParameterCounts(trainable, model.generated_count, model.free_count)

@@ -14,11 +14,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import RESIDUAL, centres_and_stds, draw_for_relu, relu_layers, rms
+from hyperrun.config import check_positive
+from hyperrun.hypernets.scale import RESIDUAL, EmbeddedMLPConfig, centres_and_stds, draw_for_relu, relu_layers, rms
+from hyperrun.registry import register
+
+
+@dataclass
+class ChunkedConfig(EmbeddedMLPConfig):
+    """One MLP from (layer embedding, chunk embedding) to chunks of weights (von Oswald et al. 2020).
+
+    On tasks, or a latent for each image, a third embedding comes first: that of the task or image.
+    """
+
+    chunk_size: int
+    """Numbers made at a time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("chunk_size", self.chunk_size)
 
 
 class ChunkedHypernet(nn.Module):
@@ -97,6 +116,10 @@ class ChunkedHypernet(nn.Module):
             own = self.theta_0.split([shape.numel() for shape in self.shapes.values()])
             return {n: theta.view(self.shapes[n]) + m for (n, m), theta in zip(made.items(), own, strict=True)}
 
+    def layer_embeddings(self) -> dict[str, dict[str, Tensor]]:
+        """Return name of a parameter -> its one embedding, [1, z_dim], of all layers together."""
+        return {"all layers": dict(zip(self.shapes, self.layer_embedding.split(1), strict=True))}
+
     @torch.no_grad()
     def initialize(self, reference: Mapping[str, Tensor], init: str) -> None:
         """Draw the MLP for outputs of variance 1, then set each layer's constant so that it starts with its own std."""
@@ -113,3 +136,8 @@ class ChunkedHypernet(nn.Module):
             self.centre[mine] = centre
             self.row_scale[mine] = std / rms(part.flatten(-2)[..., : value.numel()])
             start += count
+
+
+@register("hypernet", "chunked", ChunkedConfig, conditional=True)
+def build_chunked(cfg: Any, reference: Mapping[str, Tensor], size: int = 0) -> nn.Module:
+    return ChunkedHypernet(reference, cfg.chunk_size, cfg.z_dim, cfg.hidden, cfg.init, cfg.residual, size)

@@ -6,7 +6,6 @@ target a ParameterGenerator makes the parameters and a ConditionalModel applies 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,8 +18,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_map
 
 from hyperrun.errors import UserError, choose
+from hyperrun.hypernets.embedded_generator import EmbeddedGenerator
+from hyperrun.hypernets.generated_statistics import statistics_of_conditions
+from hyperrun.hypernets.hypernetized import Hypernetized
 from hyperrun.hypernets.scale import hyperfan_stds
-from hyperrun.hypernets.slots import empty_slots, in_all_slots
+from hyperrun.hypernets.slots import in_all_slots
 from hyperrun.hypernets.weight_generator import WeightGenerator
 from hyperrun.targets.mlp import ACTIVATIONS
 
@@ -172,7 +174,7 @@ class ConditionalHypernet(nn.Module):
 # ---------------------------------------------------------------- any target, by vmap
 
 
-class ConditionalModel(nn.Module):
+class ConditionalModel(Hypernetized):
     """Any target, whose parameters `names` are generated for each example from its conditioning.
 
     hypernet: a module that makes {name: [batch, *shape]} of the conditioning (ParameterGenerator, or one's own; an
@@ -196,24 +198,42 @@ class ConditionalModel(nn.Module):
       convolutions), and these do not take each other's results. One shared set runs under autocast as usual.
     """
 
+    conditional = True
+
     def __init__(self, target: nn.Module, hypernet: nn.Module, names: Iterable[str]) -> None:
         super().__init__()
-        self.shapes = {name: target.get_parameter(name).shape for name in names}
-        self.generated_count = sum(map(math.prod, self.shapes.values()))
-        self.tied = empty_slots(target, self.shapes)
-        self.free_count = sum(p.numel() for p in target.parameters())
-        self.target = target
+        self.take_over(target, names)
         self.hypernet = hypernet
 
     def forward(self, x: Tensor, conditioning: Tensor) -> Any:
         """Return the target's outputs for x [batch, ...] and whatever conditioning the hypernet takes."""
         return self.call_with(self.weights(conditioning), x)
 
-    def weights(self, conditioning: Tensor) -> dict[str, Tensor]:
-        """Return the generated parameters by name, each [batch, *shape]."""
-        return self.hypernet(conditioning)
+    @property
+    def embedded(self) -> EmbeddedGenerator | None:
+        return self.hypernet if isinstance(self.hypernet, EmbeddedGenerator) else None
 
-    def call_with(self, weights: Mapping[str, Tensor], *inputs: Tensor) -> Any:
+    def weights(self, condition: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the generated parameters by name, each [batch, *shape].
+
+        Raises:
+            UserError: no condition.
+        """
+        if condition is None:
+            raise UserError("a conditional hypernet makes other weights for each condition: which one?")
+        return self.hypernet(condition)
+
+    def weights_for_materialize(self, condition: Tensor | int | None) -> dict[str, Tensor]:
+        try:
+            weights = self.weights(None if condition is None else torch.as_tensor(condition))
+            return {name: weight.reshape(self.shapes[name]) for name, weight in weights.items()}
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise UserError(f"the hypernet makes no network of this condition: {error}") from None
+
+    def statistics(self) -> dict[str, float]:
+        return {} if self.embedded is None else statistics_of_conditions(self.embedded)
+
+    def call_with(self, weights: Mapping[str, Tensor], *inputs: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Run the target on inputs [batch, ...] with weights {name: [batch, *shape]}, or one shared set.
 
         Raises:

@@ -21,14 +21,18 @@ still exactly 0.1 at the start.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from hyperrun.config import DynamicHypernet
-from hyperrun.errors import UserError
+from hyperrun.config import HypernetConfig, check_positive, check_probability
+from hyperrun.errors import UserError, choose
 from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, Weights
 from hyperrun.hypernets.hyperlstm_fast.phases import INLINE_Z, CellSpec
 from hyperrun.hypernets.hyperlstm_fast.sequence import Call, run_sequence
+from hyperrun.hypernets.hypernetized import Hypernetized
+from hyperrun.registry import register
 from hyperrun.targets.recurrent import (
     LSTMLayer,
     RecurrentLM,
@@ -41,6 +45,39 @@ from hyperrun.targets.recurrent import (
 
 INITIAL_SCALE = 0.1
 """Of every scaling vector at the start."""
+
+
+@dataclass
+class DynamicConfig(HypernetConfig):
+    """A small recurrent network beside each recurrent layer, which changes its weights at every step (section 3.2)."""
+
+    hyper_size: int
+    """Units in the hyper cell."""
+    z_dim: int
+    """Nz: numbers in each embedding that the hyper cell emits; a HyperLSTM has 12 of them, one per matrix and gate."""
+    form: str
+    """scaled (embeddings scale the rows of one matrix, eqs. 7 and 8) or full (whole matrices are mixed, eqs. 4 to 6: Nz
+    times the memory; cell=rnn only)."""
+    z_from: str
+    """Which state of the hyper cell makes the embeddings: new (the author's code) or previous (eqs. 6 and 11)."""
+    init: str
+    """symmetry_broken, or paper: the printed constants, with which all columns of the scaling path stay equal for ever,
+    so that it has rank 1 whatever z_dim is. Both start with every scale at 0.1."""
+    recurrent_dropout: float
+    """Recurrent dropout of the hyper cell; the paper has it only in its largest model."""
+    forget_bias: float
+    """Added to the hyper cell's forget gate inside its sigmoid; LSTMs only."""
+    fast: str
+    """auto (the whole sequence in one hand-differentiated function where that is supported) or never (step by step)."""
+
+    def __post_init__(self) -> None:
+        check_positive("hyper_size", self.hyper_size)
+        check_positive("z_dim", self.z_dim)
+        choose("hypernet.form", self.form, ["scaled", "full"])
+        choose("hypernet.z_from", self.z_from, ["new", "previous"])
+        choose("hypernet.init", self.init, ["symmetry_broken", "paper"])
+        choose("hypernet.fast", self.fast, ["auto", "never"])
+        check_probability("recurrent_dropout", self.recurrent_dropout)
 
 
 class Embeddings(nn.Module):
@@ -79,7 +116,7 @@ class LSTMHypernet(nn.Module):
     The cell has layer norm, and then no gate bias, exactly if the main cell has, as in the author's code.
     """
 
-    def __init__(self, inputs: int, units: int, norm: bool, cfg: DynamicHypernet) -> None:
+    def __init__(self, inputs: int, units: int, norm: bool, cfg: DynamicConfig) -> None:
         super().__init__()
         self.cell = LSTMLayer(units + inputs, cfg.hyper_size, norm, cfg.recurrent_dropout, cfg.forget_bias)
         self.embed = Embeddings(cfg.hyper_size, cfg.z_dim, 4)
@@ -94,7 +131,7 @@ class LSTMHypernet(nn.Module):
 class HyperLSTM(nn.Module):
     """Takes the place of an LSTMLayer and takes over its weights; called like it. State: (h, c, a, hyper cell's c)."""
 
-    def __init__(self, layer: LSTMLayer, cfg: DynamicHypernet) -> None:
+    def __init__(self, layer: LSTMLayer, cfg: DynamicConfig) -> None:
         super().__init__()
         self.units, self.dropout, self.forget_bias = layer.units, layer.dropout, layer.forget_bias
         self.z_from, self.fast, self.pool = cfg.z_from, cfg.fast == "auto", Pool()
@@ -171,7 +208,7 @@ def worth_it(x: Tensor) -> bool:
 class RNNHypernet(nn.Module):
     """The hyper part of a HyperRNN: cell, embeddings and, in the scaled form, scaling weights."""
 
-    def __init__(self, inputs: int, units: int, cfg: DynamicHypernet) -> None:
+    def __init__(self, inputs: int, units: int, cfg: DynamicConfig) -> None:
         super().__init__()
         self.cell = RNNLayer(units + inputs, cfg.hyper_size)
         self.embed = Embeddings(cfg.hyper_size, cfg.z_dim, 1)
@@ -186,7 +223,7 @@ class HyperRNN(nn.Module):
     symmetry has to be broken and `init` is without effect. The paper gives no initial values for this form.
     """
 
-    def __init__(self, layer: RNNLayer, cfg: DynamicHypernet) -> None:
+    def __init__(self, layer: RNNLayer, cfg: DynamicConfig) -> None:
         super().__init__()
         inputs, units = layer.w_x.shape
         self.units, self.z_from, self.full = units, cfg.z_from, cfg.form == "full"
@@ -239,29 +276,33 @@ def stacked_orthogonal(inputs: int, units: int, z_dim: int) -> nn.Parameter:
     return nn.Parameter(stack / z_dim**0.5)
 
 
-class DynamicModel(nn.Module):
+class DynamicModel(Hypernetized):
     """A recurrent target whose layers' weights change at every step; called like the target itself.
 
     The module takes the target over. What changes at every step (w_x, w_h and the gate bias, as far as the target has
     one on its own) counts as generated; the target's other parameters (norms, embedding, output layer) are free.
     """
 
-    def __init__(self, target: RecurrentLM, cfg: DynamicHypernet) -> None:
+    dynamic = True
+
+    def __init__(self, target: RecurrentLM, cfg: DynamicConfig) -> None:
         super().__init__()
         before = sum(p.numel() for p in target.parameters())
-        self.generated_count = 0
+        self.shapes = {}
         for n, layer in enumerate(target.layers):
             assert isinstance(layer, LSTMLayer | RNNLayer)
-            self.generated_count += sum(p.numel() for p in (layer.w_x, layer.w_h, layer.bias) if p is not None)
+            changed = {"w_x": layer.w_x, "w_h": layer.w_h, "bias": layer.bias}
+            self.shapes |= {f"layers.{n}.{name}": p.shape for name, p in changed.items() if p is not None}
             target.layers[n] = HyperLSTM(layer, cfg) if isinstance(layer, LSTMLayer) else HyperRNN(layer, cfg)
-        self.free_count = before - self.generated_count
+        self.free_count = before - sum(shape.numel() for shape in self.shapes.values())
         self.target = target
 
     def forward(self, tokens: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
         return self.target(tokens, state)
 
 
-def make_dynamic(cfg: DynamicHypernet, target: nn.Module) -> DynamicModel:
+@register("hypernet", "dynamic", DynamicConfig, layers=True)
+def make_dynamic(cfg: DynamicConfig, target: nn.Module) -> DynamicModel:
     """Return the target with a hyper cell beside each of its recurrent layers.
 
     Raises:

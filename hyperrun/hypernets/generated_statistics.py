@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.apply import HyperModel
-from hyperrun.hypernets.conditional import ConditionalModel
 from hyperrun.hypernets.embedded_generator import EmbeddedGenerator
+from hyperrun.hypernets.hypernetized import as_hypernetized
 
 PREFIX = "generated/"
 """How the keys of a logged row begin: generated/<name>/norm, generated/<name>/std."""
@@ -27,29 +27,36 @@ def generated_statistics(model: nn.Module) -> dict[str, float]:
     Nothing for a model that generates no weights from embeddings: a plain or a dynamic one. Costs one generation (of as
     many sets as there are conditions); changes nothing in the model.
     """
-    if not generates_from_embeddings(model):
-        return {}
-    hypernet = model.hypernet
-    assert isinstance(hypernet, nn.Module)
+    hyper = as_hypernetized(model)
+    return {} if hyper is None else hyper.statistics()
+
+
+def statistics_of_one_set(hypernet: nn.Module, names: Sequence[str]) -> dict[str, float]:
+    """Return the statistics of what a hypernet without a condition makes, in the order of the names."""
+    with evaluating(hypernet):
+        made = hypernet()
+    return flat(mean_statistics({name: made[name].unsqueeze(0) for name in names}))
+
+
+def statistics_of_conditions(hypernet: EmbeddedGenerator) -> dict[str, float]:
+    """Return the statistics of what a hypernet makes for the conditions that it has an embedding of."""
+    table = hypernet.embedding
+    with evaluating(hypernet):
+        made = hypernet(evenly(table.num_embeddings, MOST_CONDITIONS).to(table.weight.device))
+    return flat(mean_statistics(made))
+
+
+@contextmanager
+def evaluating(hypernet: nn.Module) -> Iterator[None]:
+    """Within the block a hypernet with dropout draws no random numbers."""
     was_training = hypernet.training
-    hypernet.eval()  # so that one with dropout draws no random numbers
-    if isinstance(hypernet, EmbeddedGenerator):
-        made = hypernet(evenly(hypernet.embedding.num_embeddings, MOST_CONDITIONS).to(hypernet.embedding.weight.device))
-    else:
-        made = {name: value.unsqueeze(0) for name, value in hypernet().items()}
+    hypernet.eval()
+    yield
     hypernet.train(was_training)
-    names = model.names if isinstance(model, HyperModel) else made
-    return {
-        f"{PREFIX}{name}/{key}": value
-        for name, pair in mean_statistics({name: made[name] for name in names}).items()
-        for key, value in pair.items()
-    }
 
 
-def generates_from_embeddings(model: nn.Module) -> bool:
-    """Whether a model's weights are made from embeddings alone: for all inputs, for each task or for each image."""
-    conditional = isinstance(model, ConditionalModel) and isinstance(model.hypernet, EmbeddedGenerator)
-    return isinstance(model, HyperModel) or conditional
+def flat(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {f"{PREFIX}{name}/{key}": value for name, pair in statistics.items() for key, value in pair.items()}
 
 
 def evenly(count: int, most: int) -> Tensor:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import rms
+from hyperrun.hypernets.scale import EmbeddedMLPConfig, rms
 from hyperrun.hypernets.weight_generator import ParameterGenerator
+from hyperrun.registry import register
+
+
+@dataclass
+class MLPConfig(EmbeddedMLPConfig):
+    """One embedding (on tasks: one for each), one MLP, a head for each generated parameter: more parameters than the
+    target has."""
 
 
 class MLPHypernet(nn.Module):
@@ -51,3 +60,10 @@ class MLPHypernet(nn.Module):
         for layer in hidden:
             h = layer(h).relu()
         heads.weight /= rms(h)  # type: ignore[operator]  # expected: 1
+
+
+@register("hypernet", "mlp", MLPConfig, conditional=True)
+def build_mlp(cfg: Any, reference: Mapping[str, Tensor], size: int = 0) -> nn.Module:
+    if size:  # the condition takes the place of the one embedding
+        return ParameterGenerator(reference, size, cfg.hidden, init=cfg.init, residual=cfg.residual)
+    return MLPHypernet(reference, cfg.z_dim, cfg.hidden, cfg.init, cfg.residual)

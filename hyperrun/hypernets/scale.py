@@ -13,17 +13,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from hyperrun.config import check_positive, check_widths
 from hyperrun.errors import choose
+from hyperrun.hypernets.select import SelectingConfig
 from hyperrun.targets.mlp import ACTIVATIONS
 
 INITS = ("variance_matched", "hyperfan", "hyperfan_out")
 RESIDUAL = 0.1
 """With theta_0: how large the generated part is at the start, beside what the parameter has on its own."""
+
+
+@dataclass
+class EmbeddedMLPConfig(SelectingConfig):
+    """What the hypernets that are an MLP on learned embeddings share."""
+
+    z_dim: int
+    """Numbers in each embedding."""
+    hidden: list[int]
+    """Widths of the MLP's hidden layers."""
+    init: str
+    """variance_matched, hyperfan or hyperfan_out, as in the static hypernet."""
+    residual: bool
+    """Generate the difference to weights theta_0 that are learned, too (Ortiz et al. 2024)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("z_dim", self.z_dim)
+        check_widths("hidden", self.hidden)
+        choose("hypernet.init", self.init, INITS)
 
 
 def rms(values: Tensor) -> float:

@@ -15,11 +15,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import centres_and_stds, rms
+from hyperrun.config import check_positive
+from hyperrun.errors import UserError, choose
+from hyperrun.hypernets.scale import INITS, centres_and_stds, rms
+from hyperrun.hypernets.select import SelectingConfig
+from hyperrun.registry import register
+
+
+@dataclass
+class StaticConfig(SelectingConfig):
+    """The two-layer linear generator of Ha et al. section 3.1, eqs. 2 and 3."""
+
+    z_dim: int
+    """Nz: numbers in the embedding of each tile."""
+    hidden_dim: int | None
+    """d: width of the layer between W_i and W_out; null means z_dim, as in the paper."""
+    tile: list[int]
+    """[input channels, output channels] of the basic kernel; larger kernels are put together from tiles."""
+    init: str
+    """variance_matched: each kernel starts with the variance the target's own initialization gave it; hyperfan and
+    hyperfan_out: as Chang et al. (2020), for ReLU: 2 / fan_in (1 / fan_in
+    where the bias is generated too) and 2 / fan_out; ha2016: the author's notebook's constants."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("z_dim", self.z_dim)
+        if self.hidden_dim is not None:
+            check_positive("hidden_dim", self.hidden_dim)
+        if len(self.tile) != 2 or min(self.tile) < 1:
+            raise ValueError("tile must be two positive numbers, [input channels, output channels]")
+        choose("hypernet.init", self.init, [*INITS, "ha2016"])
 
 
 class TileGenerator(nn.Module):
@@ -164,3 +194,22 @@ class StaticHypernet(nn.Module):
             for generator in self.generators.values():
                 kernels.update(generator())
         return kernels
+
+    def layer_embeddings(self) -> dict[str, dict[str, Tensor]]:
+        """Return spatial size -> name of a kernel -> embeddings of its tiles, [tiles, Nz].
+
+        Embeddings of two generators (3x3 and 1x1 kernels) mean different things and are never compared.
+        """
+        found = {}
+        for size, generator in self.generators.items():
+            assert isinstance(generator, TileGenerator)
+            found[size] = {name: generator.z[place] for name, place in generator.rows().items()}
+        return found
+
+
+@register("hypernet", "static", StaticConfig)
+def build_static(cfg: StaticConfig, reference: Mapping[str, Tensor]) -> StaticHypernet:
+    for name, value in reference.items():
+        if value.ndim < 2:
+            raise UserError(f"the static hypernet makes matrices and kernels, not {name} of shape {list(value.shape)}")
+    return StaticHypernet(reference, cfg.z_dim, cfg.hidden_dim, (cfg.tile[0], cfg.tile[1]), cfg.init)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import CNNTarget
+from hyperrun.config import TargetConfig
 from hyperrun.errors import UserError
+from hyperrun.inputs import Images
+from hyperrun.registry import register
+
+
+@dataclass
+class CNNTarget(TargetConfig):
+    """The small network of Ha et al. section 4.1: two convolutions with ReLU and 2x2 pooling, one linear layer."""
+
+    channels: list[int]
+    """Output channels of the two convolutions."""
+    kernel_size: int
+    """Odd side of both square kernels, in pixels."""
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != 2 or min(self.channels) < 1:
+            raise ValueError("channels must be two positive numbers, e.g. [16,16]")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and positive, not {self.kernel_size}")
 
 
 class CNN(nn.Module):
@@ -37,5 +57,7 @@ class CNN(nn.Module):
         return self.fc(x.flatten(1))
 
 
-def build_cnn(cfg: CNNTarget, in_channels: int, num_classes: int, image_size: int) -> CNN:
-    return CNN(in_channels, num_classes, image_size, (cfg.channels[0], cfg.channels[1]), cfg.kernel_size)
+@register("target", "cnn", CNNTarget, takes="images")
+def build_cnn(cfg: CNNTarget, inputs: Images) -> CNN:
+    channels = (cfg.channels[0], cfg.channels[1])
+    return CNN(inputs.channels, inputs.classes, inputs.size, channels, cfg.kernel_size)

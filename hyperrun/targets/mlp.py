@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import MLPTarget
+from hyperrun.config import TargetConfig, check_widths
 from hyperrun.errors import UserError, choose
+from hyperrun.inputs import Images
+from hyperrun.registry import register
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -21,6 +24,21 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
 }
 """name -> function that is applied to each number."""
+
+
+@dataclass
+class MLPTarget(TargetConfig):
+    """Linear layers on the flattened image."""
+
+    hidden: list[int]
+    """Widths of the hidden layers; [] leaves one linear layer."""
+    activation: str
+    """Between the layers: relu, leaky_relu, elu, gelu, silu or tanh."""
+
+    def __post_init__(self) -> None:
+        if self.hidden:
+            check_widths("hidden", self.hidden)
+        choose("target.activation", self.activation, ACTIVATIONS)
 
 
 class MLP(nn.Module):
@@ -49,6 +67,6 @@ class MLP(nn.Module):
         return x
 
 
-def build_mlp(cfg: MLPTarget, in_channels: int, num_classes: int, image_size: int) -> MLP:
-    """Return the MLP from images [B, in_channels, image_size, image_size] to logits [B, num_classes]."""
-    return MLP([in_channels * image_size**2, *cfg.hidden, num_classes], cfg.activation)
+@register("target", "mlp", MLPTarget, takes="images")
+def build_mlp(cfg: MLPTarget, inputs: Images) -> MLP:
+    return MLP([inputs.channels * inputs.size**2, *cfg.hidden, inputs.classes], cfg.activation)

@@ -11,18 +11,59 @@ tables 4 and 5 come out only so). The paper is followed in that all weights star
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import RecurrentTarget
+from hyperrun.config import TargetConfig, check_positive, check_probability
+from hyperrun.errors import choose
+from hyperrun.inputs import Symbols
+from hyperrun.registry import register
 
 State = tuple[Tensor, ...]
 """What a recurrent layer carries from step to step; the output h comes first."""
 
 NORM_EPS = 1e-3
+
+
+@dataclass
+class RecurrentTarget(TargetConfig):
+    """A language model: tokens, recurrent layers, a linear output layer (Ha et al. sections 4.3, 4.4 and A.3)."""
+
+    cell: str
+    """rnn, lstm or lnlstm (an LSTM with layer norm on each gate and on the cell's output, and so without gate bias)."""
+    hidden_size: int
+    """Nh: units in each layer."""
+    layers: int
+    """Recurrent layers, one on top of the other."""
+    embedding: int | None
+    """Size of a learned embedding of the tokens; null feeds them one-hot, as in the paper."""
+    tied: bool
+    """Use the embedding's matrix as the output layer's; needs embedding = hidden_size."""
+    dropout_in: float
+    """Probability of dropping each number that enters the first layer."""
+    dropout_out: float
+    """Probability of dropping each number that leaves the last layer."""
+    recurrent_dropout: float
+    """Probability of dropping each candidate tanh(g), a fresh mask at each step (Semeniuta et al. 2016); LSTMs only."""
+    forget_bias: float
+    """Added to the forget gate inside its sigmoid, after any layer norm; LSTMs only."""
+
+    def __post_init__(self) -> None:
+        choose("target.cell", self.cell, ["rnn", "lstm", "lnlstm"])
+        check_positive("hidden_size", self.hidden_size)
+        check_positive("layers", self.layers)
+        if self.embedding is not None:
+            check_positive("embedding", self.embedding)
+        if self.tied and self.embedding != self.hidden_size:
+            raise ValueError(f"tied needs embedding = hidden_size = {self.hidden_size}, not {self.embedding}")
+        for name in ("dropout_in", "dropout_out", "recurrent_dropout"):
+            check_probability(name, getattr(self, name))
+        if self.cell == "rnn" and self.recurrent_dropout:
+            raise ValueError("recurrent_dropout acts on the candidate of an LSTM; with cell=rnn it must be 0")
 
 
 def gate_values(
@@ -218,5 +259,6 @@ class RecurrentLM(nn.Module):
         return one_hot.scatter_(-1, tokens[..., None], 1.0)  # F.one_hot would make it of int64 first
 
 
-def build_recurrent(cfg: RecurrentTarget, vocabulary: int) -> RecurrentLM:
-    return RecurrentLM(cfg, vocabulary)
+@register("target", "recurrent", RecurrentTarget, takes="text")
+def build_recurrent(cfg: RecurrentTarget, inputs: Symbols) -> RecurrentLM:
+    return RecurrentLM(cfg, inputs.vocabulary)

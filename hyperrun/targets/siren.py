@@ -15,15 +15,42 @@ range of frequencies, in the others only how far a step of a given size moves th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from hyperrun import config
+from hyperrun.config import TargetConfig, check_positive
+from hyperrun.inputs import Images
+from hyperrun.registry import register
 
 INPUTS = 2
 """x and y."""
+
+
+@dataclass
+class SirenTarget(TargetConfig):
+    """SIREN: a network of sines from coordinates to colour (Sitzmann et al. 2020)."""
+
+    hidden_size: int
+    """Sines in each layer."""
+    layers: int
+    """Layers of sines; a linear layer follows."""
+    omega_0: float | None
+    """Factor inside the sines of the first layer; null means pi / 4 for each pixel of the images' side (25 for 32
+    pixels; 30 in the paper). The larger it is, the finer the detail, between the pixels too."""
+    hidden_omega_0: float
+    """Factor inside the sines of the other layers (30 in the paper). Their initial weights are divided by it, so that
+    it changes nothing at the start, but what a learning rate means to them."""
+
+    def __post_init__(self) -> None:
+        check_positive("hidden_size", self.hidden_size)
+        check_positive("layers", self.layers)
+        if self.omega_0 is not None and not self.omega_0 > 0:
+            raise ValueError(f"omega_0 must be positive or null, not {self.omega_0}")
+        if not self.hidden_omega_0 > 0:
+            raise ValueError(f"hidden_omega_0 must be positive, not {self.hidden_omega_0}")
 
 
 class Siren(nn.Module):
@@ -63,10 +90,10 @@ class Siren(nn.Module):
         return (last(x) + 1) / 2
 
 
-def build_siren(cfg: config.SirenTarget, out_channels: int, image_size: int) -> Siren:
-    """Return the network that the config describes, for images of this side in pixels."""
-    omega_0 = cfg.omega_0 or natural_omega_0(image_size)
-    return Siren(out_channels, cfg.hidden_size, cfg.layers, omega_0, cfg.hidden_omega_0)
+@register("target", "siren", SirenTarget, takes="coordinates")
+def build_siren(cfg: SirenTarget, inputs: Images) -> Siren:
+    omega_0 = cfg.omega_0 or natural_omega_0(inputs.size)
+    return Siren(inputs.channels, cfg.hidden_size, cfg.layers, omega_0, cfg.hidden_omega_0)
 
 
 def natural_omega_0(image_size: int) -> float:

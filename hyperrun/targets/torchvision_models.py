@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from hyperrun.config import TorchvisionTarget
+from hyperrun.config import TargetConfig
 from hyperrun.errors import UserError, choose
+from hyperrun.inputs import Images
+from hyperrun.registry import register
+
+
+@dataclass
+class TorchvisionTarget(TargetConfig):
+    """Any classification model of torchvision, without pretrained weights."""
+
+    name: str
+    """torchvision's name for it: resnet18, vgg11_bn, mobilenet_v3_small, vit_b_16, ..."""
+    small_images: bool
+    """Adapt the first layers to images of 8 to 64 pixels: stride 1 in the first convolution and, in
+    ResNets, ShuffleNets and DenseNets, no pooling right after it."""
 
 
 def classification_models() -> list[str]:
@@ -18,8 +32,9 @@ def classification_models() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
-    """Return torchvision's model `cfg.name`, without pretrained weights, for images [B, in_channels, size, size].
+@register("target", "torchvision", TorchvisionTarget, takes="images")
+def build_torchvision(cfg: TorchvisionTarget, inputs: Images) -> nn.Module:
+    """Return torchvision's model `cfg.name`, without pretrained weights.
 
     Raises:
         UserError: an unknown name, or images too small for the model.
@@ -28,15 +43,15 @@ def build_torchvision(cfg: TorchvisionTarget, in_channels: int, num_classes: int
 
     choose("target.name", cfg.name, classification_models())
     builder = torchvision.models.get_model_builder(cfg.name)
-    options = builder_options(cfg.name, num_classes, image_size)
+    options = builder_options(cfg.name, inputs.classes, inputs.size)
     try:
         model = builder(**options)
     except (RuntimeError, AssertionError, ValueError):
         raise UserError(
-            f"{cfg.name} cannot take images of {image_size}x{image_size} pixels (vit: a multiple of the patch)"
+            f"{cfg.name} cannot take images of {inputs.size}x{inputs.size} pixels (vit: a multiple of the patch)"
         ) from None
-    _set_input(model, in_channels, cfg.small_images)
-    _check_size(model, cfg, in_channels, image_size)
+    _set_input(model, inputs.channels, cfg.small_images)
+    _check_size(model, cfg, inputs.channels, inputs.size)
     return model
 
 

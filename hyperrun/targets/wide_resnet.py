@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import WideResNetTarget
+from hyperrun.config import TargetConfig, check_probability
+from hyperrun.errors import choose
+from hyperrun.inputs import Images
+from hyperrun.registry import register
+
+
+@dataclass
+class WideResNetTarget(TargetConfig):
+    """Pre-activation Wide ResNet (Zagoruyko and Komodakis 2016)."""
+
+    depth: int
+    """Number of layers, 6n + 4 (16, 22, 28, 40, ...): n blocks in each of three groups."""
+    width: int
+    """Widening factor k: 16k, 32k and 64k channels."""
+    shortcut: str
+    """conv1x1 (the usual Wide ResNet) or zero_pad (no parameters: subsample, then pad the new channels with zeros)."""
+    conv_bias: bool
+    """Whether every convolution has a bias (the paper's parameter counts need it)."""
+    stem_norm: bool
+    """Whether a batch norm and ReLU follow the first convolution (the paper's parameter counts need it)."""
+    dropout: float
+    """Probability of dropping an activation between the two convolutions of a block."""
+
+    def __post_init__(self) -> None:
+        if self.depth < 10 or (self.depth - 4) % 6:
+            raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 34, 40, ...), not {self.depth}")
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, not {self.width}")
+        choose("target.shortcut", self.shortcut, ["conv1x1", "zero_pad"])
+        check_probability("dropout", self.dropout)
 
 
 class ZeroPad(nn.Module):
@@ -102,7 +133,8 @@ class WideResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def build_wide_resnet(cfg: WideResNetTarget, in_channels: int, num_classes: int, image_size: int) -> WideResNet:
+@register("target", "wide_resnet", WideResNetTarget, takes="images")
+def build_wide_resnet(cfg: WideResNetTarget, inputs: Images) -> WideResNet:
     return WideResNet(
-        in_channels, num_classes, cfg.depth, cfg.width, cfg.shortcut, cfg.conv_bias, cfg.stem_norm, cfg.dropout
+        inputs.channels, inputs.classes, cfg.depth, cfg.width, cfg.shortcut, cfg.conv_bias, cfg.stem_norm, cfg.dropout
     )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from hyperrun.config import Config
-from hyperrun.targets import IMPLICIT_TARGETS
+from hyperrun.targets import takes_coordinates
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 
@@ -72,7 +72,7 @@ def build_task(config: Config, world: World) -> Task:
         from hyperrun.tasks.multitask import MultiTask
 
         return MultiTask(config, world)
-    if config.target.kind in IMPLICIT_TARGETS:
+    if takes_coordinates(config.target):
         from hyperrun.tasks.image_fitting import ImageFitting
 
         return ImageFitting(config, world)

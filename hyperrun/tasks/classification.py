@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import Config, ImageData
+from hyperrun.config import Config
 from hyperrun.data import load_images
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
-from hyperrun.hypernets import HyperModel, with_hypernet
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.metrics import higher_is_better
-from hyperrun.targets import build_target
+from hyperrun.models import build_model
 from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
 from hyperrun.training.precision import Precision
 
@@ -35,9 +36,10 @@ class ClassificationLoss(nn.Module):
         generated_l2 / 2 * sum of their squares, is computed on the same weights that the forward pass used.
         """
         penalty = None
-        if isinstance(self.model, HyperModel) and self.generated_l2:
-            weights = self.model.weights()
-            logits = self.model.call_with(weights, x)
+        hyper = as_hypernetized(self.model)
+        if hyper is not None and self.generated_l2:
+            weights = hyper.weights()
+            logits = hyper.call_with(weights, x)
             penalty = 0.5 * self.generated_l2 * torch.stack([w.square().sum() for w in weights.values()]).sum()
         else:
             logits = self.model(x)
@@ -63,8 +65,7 @@ class Classification:
         assert isinstance(config.data, ImageData)
         trainer = config.trainer
         self.data = load_images(config.data)
-        target = build_target(config.target, self.data.channels, self.data.num_classes, self.data.image_size)
-        model = synchronize_norms(with_hypernet(config.hypernet, target), world).to(world.device)
+        model = synchronize_norms(build_model(config, self.data.inputs), world).to(world.device)
         if trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = model

@@ -14,15 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import AutoDecoderHypernet, Config, ImageData
+from hyperrun.config import Config
 from hyperrun.data import load_images
 from hyperrun.data.images import Split, seeded
+from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import read
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator, with_latents
+from hyperrun.hypernets import AutoDecoderConfig, EmbeddedGenerator, as_hypernetized
 from hyperrun.hypernets.generated_statistics import evenly
 from hyperrun.metrics import higher_is_better
-from hyperrun.targets import build_implicit_target
+from hyperrun.models import build_model
 from hyperrun.targets.siren import pixel_centres
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
@@ -60,8 +61,9 @@ class ImageLoss(nn.Module):
 
 def hypernet_of(model: nn.Module) -> EmbeddedGenerator:
     """Return the hypernet of a model that `with_latents` made."""
-    assert isinstance(model, ConditionalModel) and isinstance(model.hypernet, EmbeddedGenerator)
-    return model.hypernet
+    hyper = as_hypernetized(model)
+    assert hyper is not None and hyper.embedded is not None
+    return hyper.embedded
 
 
 def fit_latents(model: nn.Module, wanted: Tensor, *, steps: int, lr: float, latent_l2: float) -> Tensor:
@@ -118,12 +120,9 @@ class ImageFitting:
                 among the processes.
         """
         assert isinstance(config.data, ImageData)
-        if config.optim.generated_l2 or config.trainer.label_smoothing:
-            raise UserError("optim.generated_l2 and trainer.label_smoothing are for classifiers; images have latent_l2")
         self.data = load_images(config.data)
-        target = build_implicit_target(config.target, self.data.channels, self.data.image_size)
-        self.model = with_latents(config.hypernet, target, len(self.data.train)).to(world.device)
-        assert isinstance(config.hypernet, AutoDecoderHypernet)
+        self.model = build_model(config, self.data.inputs).to(world.device)
+        assert isinstance(config.hypernet, AutoDecoderConfig)
         self.cfg, self.seed, self.world = config.hypernet, config.seed, world
         self.eval_batch_size = config.trainer.eval_batch_size
         self.loss = ImageLoss(self.model, self.cfg.latent_l2)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import Config, TextData
+from hyperrun.config import Config
 from hyperrun.data import load_text
+from hyperrun.data.kinds import TextData
 from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
-from hyperrun.hypernets import with_hypernet
 from hyperrun.metrics import higher_is_better
-from hyperrun.targets import build_language_target
+from hyperrun.models import build_model
 from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
 from hyperrun.training.precision import Precision
 
@@ -60,13 +60,10 @@ class LanguageModeling:
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, TextData)
         trainer = config.trainer
-        if config.optim.generated_l2:
-            raise UserError("optim.generated_l2 is for generated kernels; a language model's weights are only scaled")
         self.text = load_text(config.data)
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
         self.higher_is_better = higher_is_better(self.metric)
-        target = build_language_target(config.target, self.text.vocabulary_size)
-        self.model = with_hypernet(config.hypernet, target).to(world.device)
+        self.model = build_model(config, self.text.inputs).to(world.device)
         self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)
         self.world, self.wanted_streams = world, trainer.batch_size
         self.loader = TextLoader(

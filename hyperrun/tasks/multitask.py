@@ -18,15 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from hyperrun.config import Config, TaskData
+from hyperrun.config import Config
 from hyperrun.data import load_tasks
+from hyperrun.data.kinds import TaskData
 from hyperrun.data.loader import ImageLoader
-from hyperrun.errors import UserError
-from hyperrun.hypernets import ConditionalModel, with_hypernet, with_task_hypernet
+from hyperrun.hypernets import as_hypernetized
 from hyperrun.metrics import higher_is_better
-from hyperrun.targets import build_target
+from hyperrun.models import build_model, check_steps_for_tasks
 from hyperrun.training.distributed import World, share_buffers, sum_over_ranks, synchronize_norms
 from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision, choose_precision
@@ -65,27 +64,19 @@ class MultiTaskLoss(nn.Module):
 
 def logits_of_tasks(model: nn.Module, x: Tensor, tasks: Tensor) -> Tensor:
     """Return logits [K, B, classes] of x [K, B, ...], the k-th part with the weights of task tasks[k]."""
-    if not isinstance(model, ConditionalModel):
+    hyper = as_hypernetized(model)
+    if hyper is None:
         return torch.stack([model(part) for part in x])
-    weights = model.weights(tasks)  # of all tasks at once
+    weights = hyper.weights(tasks)  # of all tasks at once
     parts = [{name: value[k] for name, value in weights.items()} for k in range(len(tasks))]
-    return torch.stack([model.call_with(part, images) for part, images in zip(parts, x, strict=True)])
-
-
-def refuse_shared_statistics(target: nn.Module, kind: str) -> None:
-    """Raise a UserError for batch norms: all tasks would be evaluated with one mean and variance, which fit none."""
-    for name, module in target.named_modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            raise UserError(
-                f"target={kind} has batch norms ({name}), whose running statistics all tasks would share; "
-                "targets without them: mlp, cnn"
-            )
+    return torch.stack([hyper.call_with(part, images) for part, images in zip(parts, x, strict=True)])
 
 
 def weights_of(model: nn.Module, tasks: Tensor) -> dict[str, Tensor]:
     """Return the weights that the hypernet makes for each of these tasks, float32 [K, *shape] by name."""
-    assert isinstance(model, ConditionalModel)
-    return model.weights(tasks)
+    hyper = as_hypernetized(model)
+    assert hyper is not None
+    return hyper.weights(tasks)
 
 
 class MultiTask:
@@ -100,18 +91,9 @@ class MultiTask:
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, TaskData)
         trainer = config.trainer
-        if config.optim.generated_l2:
-            raise UserError("optim.generated_l2 is for one set of generated kernels, not for one for each task")
         self.data = load_tasks(config.data)
         self.count = len(self.data.tasks)
-        first = self.data.tasks[0]
-        target = build_target(config.target, first.channels, first.num_classes, first.image_size)
-        if config.hypernet.kind == "none":
-            model = with_hypernet(config.hypernet, target)
-        else:
-            refuse_shared_statistics(target, config.target.kind)
-            model = with_task_hypernet(config.hypernet, target, self.count)
-        self.model = synchronize_norms(model, world).to(world.device)
+        self.model = synchronize_norms(build_model(config, self.data.inputs), world).to(world.device)
         if trainer.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = MultiTaskLoss(self.model, trainer.label_smoothing, config.data.beta)
@@ -119,10 +101,6 @@ class MultiTask:
         self.precision = choose_precision(config.precision, world.device)
         self.joint = config.data.order == "joint"
         self.selects_last = not self.joint  # an earlier model has not yet learned all, or not yet forgotten
-        if self.joint and trainer.batch_size < self.count:
-            raise UserError(
-                f"trainer.batch_size={trainer.batch_size} has no example for each of the {self.count} tasks"
-            )
         # the smallest task decides, so that all parts of a batch are alike
         batch_size = min(len(task.train) for task in self.data.tasks) // world.size * world.size
         batch_size = min(batch_size, trainer.batch_size // self.count if self.joint else trainer.batch_size)
@@ -143,10 +121,10 @@ class MultiTask:
         steps = [loader.steps_per_epoch for loader in self.loaders]
         self.batches_per_epoch = min(steps) if self.joint else sum(steps)
         self.examples_per_batch = self.loaders[0].batch_size * (self.count if self.joint else 1)
-        self.per_task = total_steps(config, self.batches_per_epoch) * trainer.accumulate // self.count
+        batches = total_steps(config, self.batches_per_epoch) * trainer.accumulate
+        check_steps_for_tasks(config.data.order, batches, self.count)
+        self.per_task = batches // self.count
         """Batches that continual training spends on each task."""
-        if not self.joint and not self.per_task:
-            raise UserError(f"so few steps leave none for some of the {self.count} tasks; raise trainer.max_steps")
         self.learned: list[float] = []
         """Validation accuracy of each earlier task when its training ended, in continual training."""
 
@@ -190,7 +168,7 @@ class MultiTask:
         if len(self.learned) < task:  # else a resumed run is within this task
             share_buffers(self.model, self.world)
             self.learned += [self.figures(t, "val", self.precision)[1] for t in range(len(self.learned), task)]
-            if self.config.beta and isinstance(self.model, ConditionalModel):
+            if self.config.beta and as_hypernetized(self.model) is not None:
                 self.loss.earlier = weights_of(self.model, torch.arange(task, device=self.world.device))
 
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
@@ -212,9 +190,9 @@ class MultiTask:
     def figures(self, task: int, split: str, precision: Precision) -> tuple[float, float]:
         """Return cross-entropy and accuracy over a task's split."""
         self.model.eval()
-        network = self.model
-        if isinstance(self.model, ConditionalModel):  # its weights once, not for each batch
-            network = partial(self.model.call_with, self.model.weights(torch.tensor(task, device=self.world.device)))
+        network, hyper = self.model, as_hypernetized(self.model)
+        if hyper is not None:  # its weights once, not for each batch
+            network = partial(hyper.call_with, hyper.weights(torch.tensor(task, device=self.world.device)))
         sums = torch.zeros(3, device=self.world.device, dtype=torch.float64)
         for x, y in self.loaders[task].eval_batches(split):
             with precision.autocast():

@@ -28,8 +28,9 @@ from hyperrun.tracking.wandb_run import WandbRun
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, any_rank, barrier, max_over_ranks, share_buffers, sum_over_ranks, wrap
 from hyperrun.training.ema import EMA
-from hyperrun.training.optim import build_optimizers, lr_factor, set_learning_rate, total_steps
+from hyperrun.training.optim import build_optimizers, set_learning_rate, total_steps
 from hyperrun.training.precision import Precision
+from hyperrun.training.schedules import lr_factor
 from hyperrun.training.seeds import restore_rng, rng_state
 from hyperrun.training.stop import StopRequest
 

@@ -1,27 +1,18 @@
-"""Optimizers from the config, what weight decay applies to, and schedules as pure functions of the step."""
+"""Optimizers from the config, and what weight decay applies to."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hyperrun.config import (
-    AdamConfig,
-    Config,
-    ConstantSchedule,
-    CosineSchedule,
-    MultiStepSchedule,
-    MuonConfig,
-    OneCycleSchedule,
-    OptimConfig,
-    ScheduleConfig,
-    SGDConfig,
-)
+from hyperrun.config import Config, OptimConfig, check_betas, check_probability
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ConditionalModel, DynamicModel, HyperModel
+from hyperrun.hypernets import as_hypernetized
+from hyperrun.registry import chosen, register
 
 
 def decay_kind(model: nn.Module, name: str, parameter: Tensor, owner: nn.Module) -> str:
@@ -33,7 +24,7 @@ def decay_kind(model: nn.Module, name: str, parameter: Tensor, owner: nn.Module)
         return "biases"
     if parameter.ndim < 2 or "Norm" in type(owner).__name__ or leaf.endswith("scale"):
         return "norms"
-    if isinstance(model, HyperModel | DynamicModel | ConditionalModel) and "hypernet" in name.split("."):
+    if as_hypernetized(model) is not None and "hypernet" in name.split("."):
         return "hypernet"
     return "weights"
 
@@ -59,31 +50,94 @@ def build_optimizers(cfg: OptimConfig, model: nn.Module) -> list[Optimizer]:
     Raises:
         UserError: muon with a torch that lacks it, or with a model that has no matrices.
     """
-    decayed, others = split_by_decay(model, cfg.decay_on)
-    if isinstance(cfg, MuonConfig):
-        if not hasattr(torch.optim, "Muon"):
-            raise UserError(f"optim=muon needs a torch with torch.optim.Muon (this is {torch.__version__})")
-        matrices = [p for p in decayed if p.ndim == 2]
-        if not matrices:
-            raise UserError("optim=muon finds no matrices among the parameters of optim.decay_on; try optim=adamw")
-        rest = [p for p in decayed if p.ndim != 2]
-        betas = (cfg.betas[0], cfg.betas[1])
-        optimizers: list[Optimizer] = [
-            torch.optim.Muon(matrices, lr=cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay),
-            torch.optim.AdamW(_groups(rest, others, cfg.weight_decay), lr=cfg.adamw_lr, betas=betas),
-        ]
-    elif isinstance(cfg, SGDConfig):
-        groups = _groups(decayed, others, cfg.weight_decay)
-        optimizers = [torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.nesterov)]
-    else:
-        assert isinstance(cfg, AdamConfig)
-        cls = torch.optim.AdamW if cfg.kind == "adamw" else torch.optim.Adam
-        groups = _groups(decayed, others, cfg.weight_decay)
-        optimizers = [cls(groups, lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps)]
+    optimizers: list[Optimizer] = chosen("optim", cfg.kind).build(cfg, model)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
+
+
+@dataclass
+class SGDConfig(OptimConfig):
+    momentum: float
+    """Factor on the running gradient."""
+    nesterov: bool
+    """Nesterov's form of momentum."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_probability("momentum", self.momentum)
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0 (or optim.nesterov=false)")
+
+
+@register("optim", "sgd", SGDConfig)
+def build_sgd(cfg: SGDConfig, model: nn.Module) -> list[Optimizer]:
+    groups = decay_groups(cfg, model)
+    return [torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.nesterov)]
+
+
+@dataclass
+class AdamConfig(OptimConfig):
+    """Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019)."""
+
+    betas: list[float]
+    """Decay rates of the first and second moment."""
+    eps: float
+    """Added to the denominator."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_betas(self.betas)
+        if self.eps < 0:
+            raise ValueError(f"eps must not be negative, not {self.eps}")
+
+
+@register("optim", "adam", AdamConfig)
+@register("optim", "adamw", AdamConfig)
+def build_adam(cfg: AdamConfig, model: nn.Module) -> list[Optimizer]:
+    cls = torch.optim.AdamW if cfg.kind == "adamw" else torch.optim.Adam
+    return [cls(decay_groups(cfg, model), lr=cfg.lr, betas=(cfg.betas[0], cfg.betas[1]), eps=cfg.eps)]
+
+
+@dataclass
+class MuonConfig(OptimConfig):
+    """Muon for matrices (two-dimensional weights), AdamW for everything else."""
+
+    momentum: float
+    """Factor on the running gradient of the matrices."""
+    adamw_lr: float
+    """Peak learning rate of the parameters that are not matrices."""
+    betas: list[float]
+    """AdamW's decay rates for the parameters that are not matrices."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_probability("momentum", self.momentum)
+        check_betas(self.betas)
+        if not self.adamw_lr > 0:
+            raise ValueError(f"adamw_lr must be positive, not {self.adamw_lr}")
+
+
+@register("optim", "muon", MuonConfig)
+def build_muon(cfg: MuonConfig, model: nn.Module) -> list[Optimizer]:
+    if not hasattr(torch.optim, "Muon"):
+        raise UserError(f"optim=muon needs a torch with torch.optim.Muon (this is {torch.__version__})")
+    decayed, others = split_by_decay(model, cfg.decay_on)
+    matrices = [p for p in decayed if p.ndim == 2]
+    if not matrices:
+        raise UserError("optim=muon finds no matrices among the parameters of optim.decay_on; try optim=adamw")
+    rest = [p for p in decayed if p.ndim != 2]
+    betas = (cfg.betas[0], cfg.betas[1])
+    return [
+        torch.optim.Muon(matrices, lr=cfg.lr, momentum=cfg.momentum, weight_decay=cfg.weight_decay),
+        torch.optim.AdamW(_groups(rest, others, cfg.weight_decay), lr=cfg.adamw_lr, betas=betas),
+    ]
+
+
+def decay_groups(cfg: OptimConfig, model: nn.Module) -> list[dict]:
+    """Return the parameter groups of an optimizer: those that weight decay applies to, and the others."""
+    return _groups(*split_by_decay(model, cfg.decay_on), cfg.weight_decay)
 
 
 def _groups(decayed: list[Tensor], others: list[Tensor], weight_decay: float) -> list[dict]:
@@ -104,28 +158,3 @@ def total_steps(config: Config, batches_per_epoch: int) -> int:
         return trainer.max_steps
     epochs = trainer.epochs or config.data.epochs
     return max(1, math.floor(epochs * batches_per_epoch / trainer.accumulate))
-
-
-def lr_factor(cfg: ScheduleConfig, step: int, total: int) -> float:
-    """Return the factor on the peak learning rate for optimizer step `step` (0 is the first) of `total`.
-
-    A pure function, so that a resumed run needs no scheduler state. An fp16 step that is skipped for overflow counts.
-    """
-    if step < cfg.warmup_steps:
-        return (step + 1) / (cfg.warmup_steps + 1)
-    if isinstance(cfg, MultiStepSchedule):
-        factor = 1.0
-        for milestone, value in zip(cfg.milestones, cfg.factors, strict=True):
-            if step >= (milestone * total if milestone < 1 else milestone):
-                factor = value
-        return factor
-    length = max(1, total - cfg.warmup_steps)
-    progress = min(1.0, (step - cfg.warmup_steps) / length)
-    if isinstance(cfg, CosineSchedule):
-        return cfg.final_factor + (1 - cfg.final_factor) * 0.5 * (1 + math.cos(math.pi * progress))
-    if isinstance(cfg, OneCycleSchedule):
-        if progress < cfg.peak_at:
-            return cfg.initial_factor + (1 - cfg.initial_factor) * progress / cfg.peak_at
-        return cfg.final_factor + (1 - cfg.final_factor) * (1 - progress) / (1 - cfg.peak_at)
-    assert isinstance(cfg, ConstantSchedule)
-    return 1.0

@@ -35,10 +35,11 @@ from tests.pictures import texts_outside
 def resnet(*overrides: str) -> HyperModel:
     torch.manual_seed(0)
     from hyperrun.hydra_app.compose import compose_config
-    from hyperrun.load import build_model
+    from hyperrun.inputs import Images
+    from hyperrun.models import build_model
 
     config = compose_config(["model=hyperresnet", "target.depth=10", "target.width=1", "hypernet.z_dim=4", *overrides])
-    model = build_model(config, (1, 8, 10))
+    model = build_model(config, Images(1, 8, 10, train=1437))
     assert isinstance(model, HyperModel)
     return model
 

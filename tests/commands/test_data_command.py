@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from hyperrun.commands import data as command
-from hyperrun.data import DATASETS, TEXT_DATASETS, corpora, load_images
+from hyperrun.data import corpora, load_images, names_of
 from hyperrun.errors import UserError
 
 
@@ -78,7 +78,7 @@ def md5(path) -> str:
 def test_without_a_name_the_sets_are_listed(run, tmp_path):
     status, out, _ = run()
     assert status == 0 and f"looking in {tmp_path / 'root'} ($HYPERRUN_DATA)" in out
-    everything = [*DATASETS, *TEXT_DATASETS]
+    everything = [*names_of("images"), *names_of("text")]
     assert [line.split()[0] for line in out.splitlines()[1:]] == everything
     assert (
         "ptb            missing     hyperrun data ptb\n" in out and "text           your own    data.path=FILE\n" in out
@@ -123,7 +123,7 @@ def test_download_fetches_verifies_unpacks_and_trains(run, cifar, tmp_path):
     size = cifar.stat().st_size
     assert f"cifar-10-python.tar.gz: {size / 1024:.1f} KiB of {size / 1024:.1f} KiB" in err and "\r" not in err
     assert sorted(os.listdir(tmp_path / "root")) == ["cifar-10-batches-py", "cifar-10-python.tar.gz"]
-    from hyperrun.config import ImageData
+    from hyperrun.data.kinds import ImageData
 
     cfg = ImageData("images", "cifar10", None, True, 1, 10, 0, None, 0, False, 0, "auto", 0)
     data = load_images(cfg)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-import hyperrun.data
-from hyperrun.config import ImageData
+from hyperrun.data import register
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
+from hyperrun.data.kinds import ImageData
 from tests.running import FAST, TINY, Running, only_run, rows, summary
 
 Here = Callable[..., Any]
@@ -118,7 +118,7 @@ def images(channels: int, side: int, classes: int) -> Callable[[ImageData], Imag
 
 
 def test_other_data_of_the_same_shape(here: Here, trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(hyperrun.data.DATASETS, "fashion_mnist", images(1, 8, 10))
+    register("data", "fashion_mnist", ImageData)(images(1, 8, 10))
     found = json.loads(here("eval", trained["default"], "--data", "fashion_mnist", "--json").out)
     assert found["data"] == "fashion_mnist"
     assert found["test"]["accuracy"] < 0.5, "these are random images"
@@ -137,7 +137,7 @@ def test_other_data_of_the_same_shape(here: Here, trained: dict[str, Path], monk
 def test_other_data_of_another_shape(
     here: Here, trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch, way: str, shape: tuple[int, int, int]
 ) -> None:
-    monkeypatch.setitem(hyperrun.data.DATASETS, "fashion_mnist", images(*shape))
+    register("data", "fashion_mnist", ImageData)(images(*shape))
     if (way, shape[1]) == ("everything", 28):
         here("eval", trained[way], "--data", "fashion_mnist")  # its last layer averages over pixels: any side fits
         return

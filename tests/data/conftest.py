@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import hyperrun.data
-from hyperrun.config import ImageData, TextData
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
+from hyperrun.data.kinds import ImageData, TextData
 
 DEFAULTS: dict[str, Any] = {
     "kind": "images",

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from hyperrun.data import SOURCES, VOCABULARY_SIZES, corpora, load_text
+from hyperrun.data import corpora, load_text, looks_of, names_of, source_of
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.errors import UserError
 
@@ -149,8 +149,8 @@ def test_what_published_texts_do_not_take(cfg, keys, message):
 
 
 def test_known_checksums_are_checksums():
-    for name in VOCABULARY_SIZES:
-        source = SOURCES[name]()
+    for name in filter(looks_of, names_of("text")):
+        source = source_of(name)
         assert source.name == name and source.by_hand and not source.downloads
         for form in source.forms:
             assert {len(known or "") for known in form.files.values()} == ({32} if name == "text8" else {64})
@@ -168,7 +168,7 @@ def test_known_checksums_are_checksums():
 def test_real_texts(cfg, name, sizes):
     data = load_text(cfg(name, root=None, eval_streams=64, eval_burn_in=500, sequence_length=250))
     assert (len(data.train), len(data.val), len(data.test)) == sizes
-    assert data.vocabulary_size == VOCABULARY_SIZES[name] and data.verified
+    assert data.inputs == looks_of(name) and data.verified
     assert data.train.dtype == (torch.int16 if name == "ptb" else torch.uint8)
     assert len(set(data.val.unique().tolist()) | set(data.train.unique().tolist())) <= data.vocabulary_size
     loader = TextLoader(

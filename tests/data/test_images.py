@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hyperrun.data
-from hyperrun.data import DATASETS, SHAPES, ImageSplit, load_images, make_set, register_data
+from hyperrun.data import ImageData, ImageSplit, inputs_of, load_images, looks_of, make_set, names_of, register
 from hyperrun.data.images import FolderSplit, seeded, statistics
 from hyperrun.errors import UserError
 
@@ -108,10 +108,9 @@ def test_unknown_name_lists_what_is_allowed(image_cfg):
 
 
 def test_registered_sets_are_found_and_kept(image_cfg, random_set, monkeypatch):
-    monkeypatch.setattr(hyperrun.data, "DATASETS", dict(DATASETS))
     calls = []
 
-    @register_data("mine")
+    @register("data", "mine", ImageData)
     def mine(cfg):
         calls.append(asdict(cfg))
         return random_set()
@@ -124,10 +123,9 @@ def test_registered_sets_are_found_and_kept(image_cfg, random_set, monkeypatch):
 
 
 def test_no_more_than_two_sets_stay_in_memory(image_cfg, random_set, monkeypatch):
-    monkeypatch.setattr(hyperrun.data, "DATASETS", dict(DATASETS))
     held = []
 
-    @register_data("mine")
+    @register("data", "mine", ImageData)
     def mine(cfg):
         held.append(len(hyperrun.data._kept))
         return random_set()
@@ -145,7 +143,7 @@ def test_seeded_streams_differ_and_leave_the_global_state_alone():
 
 
 def test_shapes_table_covers_the_sets_of_fixed_size():
-    assert set(SHAPES) == set(DATASETS) - {"image_folder"}
+    assert {name for name in names_of("images") if looks_of(name)} == set(names_of("images")) - {"image_folder"}
 
 
 def test_statistics_of_many_files_come_from_evenly_spaced_ones(monkeypatch):
@@ -166,8 +164,7 @@ def test_statistics_of_many_files_come_from_evenly_spaced_ones(monkeypatch):
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_real_sets(image_cfg, name):
     data = load_images(image_cfg(name=name, val_size=5000, verify=name == "mnist"))
-    channels, side, classes = SHAPES[name]
-    assert (data.channels, data.image_size, data.num_classes) == (channels, side, classes)
+    assert inputs_of(image_cfg(name=name, val_size=5000)) == data.inputs
     total = {"mnist": 60_000, "cifar10": 50_000}[name]
     assert (len(data.train), len(data.val), len(data.test)) == (total - 5000, 5000, 10_000)
     published = {"mnist": [0.1307], "cifar10": [0.4914, 0.4822, 0.4465]}[name]

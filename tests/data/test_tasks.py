@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hyperrun.config import TaskData
 from hyperrun.data import TaskSet, as_images, inputs_of, load_images, load_tasks, published_name
 from hyperrun.data.images import ImageSplit
+from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
+from hyperrun.inputs import Images, Tasks
 
 
 def config(name: str, *words: str) -> TaskData:
@@ -68,8 +69,8 @@ def test_rotated_turns_counter_clockwise_by_equal_steps():
 
 
 def test_shapes_are_known_without_reading_the_set():
-    assert inputs_of(config("split_mnist")) == (1, 28, 2)
-    assert inputs_of(config("permuted_cifar10", "data.tasks=3")) == (3, 32, 10)
+    assert inputs_of(config("split_mnist")) == Tasks(Images(1, 28, 2, train=0), 5)
+    assert inputs_of(config("permuted_cifar10", "data.tasks=3")) == Tasks(Images(3, 32, 10, train=0), 3)
     assert published_name(config("rotated_mnist")) == "mnist"
 
 

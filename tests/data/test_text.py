@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-import hyperrun.data
-from hyperrun.config import TextData, run_hash
-from hyperrun.data import TEXT_DATASETS, VOCABULARY_SIZES, load_text, make_text, register_text, vocabulary_size
+from hyperrun.config import run_hash
+from hyperrun.data import inputs_of, load_text, looks_of, make_text, names_of, register
+from hyperrun.data.kinds import TextData
 from hyperrun.data.vocabulary import Vocabulary, number_characters
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
+from hyperrun.inputs import Symbols
 
 ABC = Vocabulary("char", ["a", "b", "c"])
+
+TEXTS = names_of("text")
 
 
 @pytest.fixture
@@ -139,10 +142,9 @@ def test_pydocs_mistakes(text_cfg, monkeypatch):
 
 
 def test_plugins_register_texts_and_they_are_kept(text_cfg, monkeypatch):
-    monkeypatch.setattr(hyperrun.data, "TEXT_DATASETS", dict(TEXT_DATASETS))
     calls = []
 
-    @register_text("verses")
+    @register("data", "verses", TextData)
     def verses(cfg):
         calls.append(cfg)
         vocabulary, (train, val, test) = number_characters(["abca", "ab", "dc"])
@@ -196,19 +198,19 @@ def test_unknown_name_lists_what_is_allowed(text_cfg):
 
 
 def test_vocabulary_sizes_without_reading(text_cfg):
-    assert set(VOCABULARY_SIZES) == set(TEXT_DATASETS) - {"text", "pydocs"}
-    assert vocabulary_size(text_cfg(name="enwik8")) == 205
-    assert vocabulary_size(text_cfg(name="pydocs")) == load_text(text_cfg(name="pydocs")).vocabulary_size
+    assert {name for name in TEXTS if looks_of(name)} == set(TEXTS) - {"text", "pydocs"}
+    assert inputs_of(text_cfg(name="enwik8")) == Symbols(205)
+    assert inputs_of(text_cfg(name="pydocs")) == load_text(text_cfg(name="pydocs")).inputs
 
 
 # ---------------------------------------------------------------- configs
 
 
-@pytest.mark.parametrize("name", TEXT_DATASETS)
+@pytest.mark.parametrize("name", TEXTS)
 def test_every_text_has_a_config(name):
     config = compose_config([f"data={name}"])
     assert isinstance(config.data, TextData) and config.data.name == name and config.data.root is None
-    assert (config.data.val_fraction is None) == (name in VOCABULARY_SIZES)
+    assert (config.data.val_fraction is None) == (looks_of(name) is not None)
     moved = replace(config, data=replace(config.data, root="elsewhere"))
     assert run_hash(moved) == run_hash(config)
     other = replace(config, data=replace(config.data, path="another.txt"))

@@ -81,10 +81,11 @@ def test_states(start: Start, here: Here, tmp_path: Path) -> None:
 
 
 BROKEN = """
-import hyperrun.targets as targets
-def build(cfg, *args):
+from hyperrun.registry import register
+from hyperrun.targets.wide_resnet import WideResNetTarget
+@register("target", "wide_resnet", WideResNetTarget, takes="images")
+def build(cfg, inputs):
     raise RuntimeError("a defect")
-targets.TARGETS["wide_resnet"] = build
 """
 
 
@@ -109,14 +110,14 @@ metrics.MetricsFile.write = write
 def test_failed_and_wrong_jobs_are_told_apart(here: Here) -> None:
     line = ["train", "-m", *FAST, "optim=sgd", "optim.lr=1e20,-1,1e-3"]
     here(*line, status=1)
-    done = here(*line, "--dry-run", status=1)
+    done = here(*line, "--dry-run", status=2)
     assert [row[5] for row in cells(done.out) if "wrong" not in row] == ["failed", "done"]
     assert "wrong" in done.out and "cannot be run: optim: lr must be positive, not -1.0" in done.out
-    assert done.err == "hyperrun: error: 1 of 3 jobs cannot be run\n"
+    assert done.err == "hyperrun: error: job 1: optim: lr must be positive, not -1.0\n"
 
 
 def test_a_model_that_does_not_fit_is_wrong(here: Here) -> None:
-    done = here("train", "-m", "target=torchvision", "target.name=vit_b_16,resnet18", "--dry-run", status=1)
+    done = here("train", "-m", "target=torchvision", "target.name=vit_b_16,resnet18", "--dry-run", status=2)
     assert "vit_b_16 cannot take images of 8x8" in done.out and "resnet18" in done.out and " missing " in done.out
 
 

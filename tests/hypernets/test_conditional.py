@@ -295,8 +295,8 @@ def test_generated_parameters_are_not_stored_in_the_target():
     count = sum(p.numel() for p in target.parameters())
     model = conditional(target, ["conv2.weight", "conv2.bias"])
     assert [name for name, _ in target.named_parameters()] == ["conv1.weight", "conv1.bias", "fc.weight", "fc.bias"]
-    assert model.generated_count == 16 * 16 * 9 + 16
-    assert model.free_count == count - model.generated_count
+    assert model.counts.generated == 16 * 16 * 9 + 16
+    assert model.counts.free == count - model.counts.generated
     other = conditional(CNN(1, 10, 8, kernel_size=3), ["conv2.weight", "conv2.bias"], seed=1)
     other.load_state_dict(model.state_dict())
     x, conditioning = torch.randn(3, 1, 8, 8), torch.randn(3, 4)

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import DynamicHypernet
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
-from hyperrun.hypernets import DynamicModel, count_parameters, with_hypernet
+from hyperrun.hypernets import DynamicConfig, DynamicModel, count_parameters, with_hypernet
 from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
-from hyperrun.targets import build_language_target
+from hyperrun.inputs import Symbols
+from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.recurrent import LSTMLayer, RNNLayer, draw_kept
 from tests import reference_cells
 
 
-def settings(**keys: Any) -> DynamicHypernet:
+def settings(**keys: Any) -> DynamicConfig:
     values: dict[str, Any] = {
         "kind": "dynamic",
         "hyper_size": 5,
@@ -32,7 +32,7 @@ def settings(**keys: Any) -> DynamicHypernet:
         "forget_bias": 1.0,
         "fast": "never",
     }
-    return DynamicHypernet(**{**values, **keys})
+    return DynamicConfig(**{**values, **keys})
 
 
 def hyper_lstm(norm: bool = False, inputs: int = 3, units: int = 4, dropout: float = 0.0, **keys: Any) -> HyperLSTM:
@@ -41,7 +41,7 @@ def hyper_lstm(norm: bool = False, inputs: int = 3, units: int = 4, dropout: flo
 
 def model_of(*overrides: str, vocabulary: int = 7) -> nn.Module:
     config = compose_config(["data=digits", *overrides])
-    return with_hypernet(config.hypernet, build_language_target(config.target, vocabulary))
+    return with_hypernet(config.hypernet, build_target(config.target, Symbols(vocabulary)))
 
 
 LAYERS = {

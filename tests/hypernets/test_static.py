@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperrun.config import StaticHypernet as StaticConfig
-from hyperrun.config import TorchvisionTarget
 from hyperrun.hydra_app.compose import compose_config
-from hyperrun.hypernets import HyperModel, StaticHypernet, count_parameters, with_hypernet
+from hyperrun.hypernets import HyperModel, StaticConfig, StaticHypernet, count_parameters, with_hypernet
 from hyperrun.hypernets.static import TileGenerator
+from hyperrun.inputs import Images
+from hyperrun.models import model_of_shapes
 from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
+from hyperrun.targets.torchvision_models import TorchvisionTarget
 from hyperrun.targets.wide_resnet import WideResNet
 
 PAPER = {"shortcut": "zero_pad", "conv_bias": True, "stem_norm": True}
@@ -78,9 +79,7 @@ def test_the_mnist_cnn_has_the_notebooks_counts():
 )
 def test_experiments_build_the_papers_models(experiment, trainable):
     config = compose_config([f"experiment=ha2016/{experiment}"])
-    shape = (1, 10, 28) if config.data.name == "mnist" else (3, 10, 32)
-    with torch.device("meta"):
-        model = with_hypernet(config.hypernet, build_target(config.target, *shape))
+    model = model_of_shapes(config)
     assert count_parameters(model).trainable == trainable
 
 
@@ -173,7 +172,7 @@ def test_generation_is_float32_under_autocast():
 
 
 def torchvision_target(name: str) -> nn.Module:
-    return build_target(TorchvisionTarget("torchvision", name, True), 3, 10, 32)
+    return build_target(TorchvisionTarget("torchvision", name, True), Images(3, 32, 10, train=0))
 
 
 TARGETS = {

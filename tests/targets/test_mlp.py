@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hyperrun.config import MLPTarget
 from hyperrun.errors import UserError
-from hyperrun.targets.mlp import ACTIVATIONS, MLP, build_mlp
+from hyperrun.targets.mlp import ACTIVATIONS, MLP, MLPTarget, build_mlp
 
 
 def test_it_is_linear_layers_with_activations_between():

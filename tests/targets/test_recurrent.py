@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hyperrun.config import RecurrentTarget
-from hyperrun.targets import build_language_target
-from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, draw_kept
+from hyperrun.inputs import Symbols
+from hyperrun.targets import build_target
+from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RecurrentTarget, RNNLayer, draw_kept
 from tests import reference_cells
 
 LAYERS = {
@@ -36,7 +36,7 @@ def lm(vocabulary: int = 7, **keys: Any) -> RecurrentLM:
         "recurrent_dropout": 0.0,
         "forget_bias": 1.0,
     }
-    model = build_language_target(RecurrentTarget(**{**values, **keys}), vocabulary)
+    model = build_target(RecurrentTarget(**{**values, **keys}), Symbols(vocabulary))
     assert isinstance(model, RecurrentLM)
     return model
 

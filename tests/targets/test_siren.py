@@ -10,7 +10,8 @@ from torch import nn
 
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
-from hyperrun.targets import build_implicit_target, build_target
+from hyperrun.inputs import Images, Tasks
+from hyperrun.targets import build_target, takes_coordinates
 from hyperrun.targets.siren import Siren, pixel_centres
 
 
@@ -65,11 +66,11 @@ def test_pixels_are_squares_that_cover_the_image():
 
 def test_omega_0_follows_the_resolution_unless_it_is_given():
     config = compose_config(["target=siren"])
-    sirens = [build_implicit_target(config.target, 1, size) for size in (8, 32)]
+    sirens = [build_target(config.target, Images(1, size, 10, train=0)) for size in (8, 32)]
     assert [siren.omega_0 for siren in sirens] == pytest.approx([2 * math.pi, 8 * math.pi])
     assert [siren.hidden_omega_0 for siren in sirens] == [6, 6]
     config = compose_config(["target=siren", "target.omega_0=30", "target.hidden_omega_0=20"])
-    siren = build_implicit_target(config.target, 1, 8)
+    siren = build_target(config.target, Images(1, 8, 10, train=0))
     assert (siren.omega_0, siren.hidden_omega_0) == (30, 20)
 
 
@@ -86,7 +87,6 @@ def test_it_fits_an_image():
 
 def test_targets_that_are_no_images_and_images_that_are_no_classifiers():
     siren, cnn = (compose_config([f"target={name}"]).target for name in ("siren", "cnn"))
-    with pytest.raises(UserError, match=r"target=cnn does not take coordinates \(targets that do: siren\)"):
-        build_implicit_target(cnn, 1, 8)
+    assert takes_coordinates(siren) and not takes_coordinates(cnn)
     with pytest.raises(UserError, match="it has no classes"):
-        build_target(siren, 1, 10, 8)
+        build_target(siren, Tasks(Images(1, 8, 10, train=0), 2))

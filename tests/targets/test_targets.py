@@ -11,11 +11,14 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.config import CNNTarget, MLPTarget, TorchvisionTarget, WideResNetTarget
 from hyperrun.errors import UserError
-from hyperrun.targets import TARGETS, build_target
-from hyperrun.targets.torchvision_models import classification_models
-from hyperrun.targets.wide_resnet import WideResNet
+from hyperrun.inputs import Images
+from hyperrun.registry import choices
+from hyperrun.targets import build_target
+from hyperrun.targets.cnn import CNNTarget
+from hyperrun.targets.mlp import MLPTarget
+from hyperrun.targets.torchvision_models import TorchvisionTarget, classification_models
+from hyperrun.targets.wide_resnet import WideResNet, WideResNetTarget
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "modern": {"shortcut": "conv1x1", "conv_bias": False, "stem_norm": False},
@@ -29,14 +32,14 @@ def count(model: nn.Module) -> int:
 
 
 def tv(name: str, small: bool = True, channels: int = 3, classes: int = 10, size: int = 32) -> nn.Module:
-    return build_target(TorchvisionTarget("torchvision", name, small), channels, classes, size)
+    return build_target(TorchvisionTarget("torchvision", name, small), Images(channels, size, classes, train=0))
 
 
 # ---------------------------------------------------------------- the paper's CNN
 
 
 def test_cnn_computes_conv_relu_pool_twice_and_a_linear_layer():
-    model = build_target(CNNTarget("cnn", [4, 6], 5), 3, 7, 9)
+    model = build_target(CNNTarget("cnn", [4, 6], 5), Images(3, 9, 7, train=0))
     w = dict(model.named_parameters())
     x = torch.randn(2, 3, 9, 9)
     h = F.max_pool2d(F.relu(F.conv2d(x, w["conv1.weight"], w["conv1.bias"], padding=2)), 2)
@@ -45,19 +48,21 @@ def test_cnn_computes_conv_relu_pool_twice_and_a_linear_layer():
 
 
 def test_cnn_on_mnist_has_21210_parameters():
-    model = build_target(CNNTarget("cnn", [16, 16], 7), 1, 10, 28)
+    model = build_target(CNNTarget("cnn", [16, 16], 7), Images(1, 28, 10, train=0))
     assert count(model) == 21_210
     assert model.get_parameter("conv2.weight").numel() == 12_544
 
 
 @pytest.mark.parametrize("size", [4, 5, 8, 28, 30, 32])
 def test_cnn_takes_any_image_of_4_pixels_and_more(size):
-    assert build_target(CNNTarget("cnn", [2, 2], 3), 1, 10, size)(torch.randn(2, 1, size, size)).shape == (2, 10)
+    assert build_target(CNNTarget("cnn", [2, 2], 3), Images(1, size, 10, train=0))(
+        torch.randn(2, 1, size, size)
+    ).shape == (2, 10)
 
 
 def test_cnn_refuses_images_that_cannot_be_halved_twice():
     with pytest.raises(UserError, match="at least 4x4"):
-        build_target(CNNTarget("cnn", [2, 2], 3), 1, 10, 3)
+        build_target(CNNTarget("cnn", [2, 2], 3), Images(1, 3, 10, train=0))
 
 
 # ---------------------------------------------------------------- Wide ResNet
@@ -126,7 +131,7 @@ def test_wide_resnet_counts_follow_the_arithmetic(variant, depth, width, classes
         expected += sum(out for _, out, f in convs if f == 3)
     with torch.device("meta"):
         cfg = WideResNetTarget("wide_resnet", depth, width, dropout=0.0, **keys)
-        assert count(build_target(cfg, 3, classes, 32)) == expected
+        assert count(build_target(cfg, Images(3, 32, classes, train=0))) == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -142,7 +147,7 @@ def test_wide_resnet_starts_with_he_initialization(variant):
 
 def test_wide_resnet_drops_activations_in_training_only():
     cfg = WideResNetTarget("wide_resnet", 10, 1, dropout=0.5, **VARIANTS["modern"])
-    model = build_target(cfg, 3, 10, 8)
+    model = build_target(cfg, Images(3, 8, 10, train=0))
     x = torch.randn(2, 3, 8, 8)
     assert not torch.equal(model(x), model(x))
     model.eval()
@@ -240,6 +245,6 @@ def test_every_kind_of_target_is_built_from_its_config():
         "wide_resnet": WideResNetTarget("wide_resnet", 10, 1, dropout=0.0, **VARIANTS["modern"]),
         "torchvision": TorchvisionTarget("torchvision", "squeezenet1_1", True),
     }
-    assert built.keys() == TARGETS.keys()
+    assert built.keys() == {name for name, one in choices("target").items() if one.facts["takes"] == "images"}
     for cfg in built.values():
-        assert build_target(cfg, 2, 4, 16)(torch.randn(2, 2, 16, 16)).shape == (2, 4)
+        assert build_target(cfg, Images(2, 16, 4, train=0))(torch.randn(2, 2, 16, 16)).shape == (2, 4)

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
-from hyperrun.data import TRAINING_IMAGES, images_to_train_on, load_images
+from hyperrun.data import inputs_of, load_images, looks_of, names_of
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import count_parameters
-from hyperrun.load import build_model
+from hyperrun.models import build_model
 from hyperrun.tasks import build_task
 from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, batch_sizes, colours_of, psnr
 from hyperrun.training.distributed import World
@@ -176,7 +176,7 @@ def test_the_prior_holds_fitted_latents_back():
 def test_models_are_counted_without_the_data_as_they_are_with_it():
     config = compose_config([*TINY])
     with torch.device("meta"):
-        counted = count_parameters(build_model(config, (1, 8, 10)))
+        counted = count_parameters(build_model(config, inputs_of(config.data)))
     assert counted == count_parameters(task_of().model)
     assert task_of().facts()["params/latents"] == len(load_images(config.data).train) * 8
 
@@ -184,18 +184,18 @@ def test_models_are_counted_without_the_data_as_they_are_with_it():
 @pytest.mark.parametrize("val_size", [1, 180, 1436])
 def test_the_number_of_training_images_is_known_beforehand(val_size):
     data = compose_config(["data=digits", f"data.val_size={val_size}"]).data
-    assert images_to_train_on(data) == len(load_images(data).train)
+    assert inputs_of(data) == load_images(data).inputs
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", sorted(TRAINING_IMAGES))
+@pytest.mark.parametrize("name", [name for name in names_of("images") if looks_of(name)])
 def test_the_published_numbers_of_training_images(name):
     config = compose_config([f"data={name}", "data.verify=false"])
     try:
         found = load_images(config.data)
     except UserError:
         pytest.skip("not there")
-    assert images_to_train_on(config.data) == len(found.train)
+    assert inputs_of(config.data) == found.inputs
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from hyperrun import cli
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import ConditionalModel, count_parameters, materialize
-from hyperrun.load import build_model
+from hyperrun.inputs import Images, Tasks
+from hyperrun.models import build_model
 from hyperrun.tasks import build_task
 from hyperrun.tasks.multitask import MultiTask, MultiTaskLoss, logits_of_tasks, weights_of
 from hyperrun.training.distributed import join_world
@@ -219,7 +220,7 @@ def test_a_hypernet_that_takes_no_condition_is_refused(hypernet):
 
 def test_the_model_is_built_alike_for_a_saved_run():
     config = compose_config(["model=hypermlp", "data=split_digits"])
-    model = build_model(config, (1, 8, 2))
+    model = build_model(config, Tasks(Images(1, 8, 2, train=0), 5))
     assert {n: p.shape for n, p in model.named_parameters()} == {
         n: p.shape for n, p in task_of(small=False).model.named_parameters()
     }

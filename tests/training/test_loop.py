@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyperrun.config import Config, MultiStepSchedule
+from hyperrun.config import Config
 from hyperrun.errors import RunFailed
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, MLPHypernet
@@ -30,6 +30,7 @@ from hyperrun.training.distributed import World
 from hyperrun.training.loop import LoopState, train
 from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision
+from hyperrun.training.schedules import MultiStepSchedule
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
 

@@ -11,30 +11,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyperrun.config import (
-    DECAY_KINDS,
+from hyperrun.config import DECAY_KINDS, Config, OptimConfig
+from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
+from hyperrun.hypernets import HyperModel, StaticConfig, with_hypernet
+from hyperrun.inputs import Images
+from hyperrun.targets import build_target
+from hyperrun.targets.cnn import CNN
+from hyperrun.targets.torchvision_models import TorchvisionTarget
+from hyperrun.targets.wide_resnet import WideResNet
+from hyperrun.tasks.classification import ClassificationLoss
+from hyperrun.training.optim import (
     AdamConfig,
-    Config,
+    MuonConfig,
+    SGDConfig,
+    build_optimizers,
+    set_learning_rate,
+    split_by_decay,
+)
+from hyperrun.training.schedules import (
     ConstantSchedule,
     CosineSchedule,
     MultiStepSchedule,
-    MuonConfig,
     OneCycleSchedule,
-    OptimConfig,
-    SGDConfig,
-    StaticHypernet,
-    TorchvisionTarget,
+    lr_factor,
 )
-from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
-from hyperrun.hypernets import HyperModel, with_hypernet
-from hyperrun.targets import build_target
-from hyperrun.targets.cnn import CNN
-from hyperrun.targets.wide_resnet import WideResNet
-from hyperrun.tasks.classification import ClassificationLoss
-from hyperrun.training.optim import build_optimizers, lr_factor, set_learning_rate, split_by_decay
 
-STATIC = StaticHypernet("static", "conv", [], ["*shortcut*", "*downsample*"], 4, None, [4, 4], "variance_matched")
+STATIC = StaticConfig("static", "conv", [], ["*shortcut*", "*downsample*"], 4, None, [4, 4], "variance_matched")
 COMMON: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.0, "decay_on": ["weights", "hypernet"], "generated_l2": 0.0}
 
 
@@ -62,7 +65,7 @@ def small_wrn() -> WideResNet:
 
 
 def tv(name: str) -> nn.Module:
-    return build_target(TorchvisionTarget("torchvision", name, True), 3, 10, 32)
+    return build_target(TorchvisionTarget("torchvision", name, True), Images(3, 32, 10, train=0))
 
 
 TARGETS = {

@@ -1,34 +1,19 @@
-"""What is learned from."""
+"""The kinds of data: what the configs of their sets hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from hyperrun.config.checks import check_positive
+from hyperrun.config import DataConfig, check_positive
 from hyperrun.errors import choose
-
-
-@dataclass
-class DataConfig:
-    kind: str
-    """What sort of data it is: images, tasks or text; the task follows from it."""
-    name: str
-    """Which data set: a name in hyperrun.data.DATASETS (images) or TEXT_DATASETS (text), or split_NAME,
-    permuted_NAME or rotated_NAME (tasks)."""
-    root: str | None
-    """Folder that holds the data set's files; null means $HYPERRUN_DATA, else the per-user cache."""
-    verify: bool
-    """Refuse files whose checksum differs from the published one. false is recorded in summary.json."""
-    epochs: int
-    """Training length when neither trainer.epochs nor trainer.max_steps is given."""
-
-    def __post_init__(self) -> None:
-        check_positive("epochs", self.epochs)
 
 
 @dataclass
 class ImageData(DataConfig):
     """A set of labelled images of one size, held as uint8."""
+
+    KIND: ClassVar[str] = "images"
 
     val_size: int
     """Training examples set aside for validation (model selection, early stop)."""
@@ -60,6 +45,8 @@ class ImageData(DataConfig):
 class TaskData(ImageData):
     """Several tasks made of one set of images: split_digits, split_mnist, permuted_mnist, rotated_mnist."""
 
+    KIND: ClassVar[str] = "tasks"
+
     tasks: int
     """How many tasks; for split_... they part the classes among them."""
     task_seed: int
@@ -82,6 +69,8 @@ class TaskData(ImageData):
 @dataclass
 class TextData(DataConfig):
     """A text as one long row of symbols, read in order by streams that carry their state from chunk to chunk."""
+
+    KIND: ClassVar[str] = "text"
 
     path: str | None
     """The file that data=text reads; null for every other set."""

@@ -1,0 +1,56 @@
+"""What data look like to a model: one small class for each kind of data.
+
+`inputs_of(config.data)` (hyperrun.data) makes one from a config, a set that has been read has one as `.inputs`, and
+targets are built for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class Inputs:
+    """What data look like to a model. Another kind of data has a class of its own."""
+
+    word: ClassVar[str]
+    """What targets that take such data say they take."""
+
+    def of_one(self) -> Inputs:
+        """Return what one target sees of them."""
+        return self
+
+
+@dataclass(frozen=True)
+class Images(Inputs):
+    """Labelled square images, float32 [B, channels, size, size] and int64 [B]."""
+
+    word = "images"
+    channels: int
+    size: int
+    """Side in pixels."""
+    classes: int
+    train: int
+    """How many there are to train on."""
+
+
+@dataclass(frozen=True)
+class Symbols(Inputs):
+    """A text as numbers of symbols, int64 [B, T]."""
+
+    word = "text"
+    vocabulary: int
+    """How many symbols there are."""
+
+
+@dataclass(frozen=True)
+class Tasks(Inputs):
+    """Several sets of images of one shape."""
+
+    word = "images"
+    images: Images
+    """Of each task. How many there are to train on is another number for each: train=0."""
+    count: int
+
+    def of_one(self) -> Images:
+        return self.images
