@@ -43,7 +43,7 @@ COMMON = (
 )
 TEXT = (
     "data=pydocs",
-    "data.sequence_length=16",
+    "data.sequence_length=8",
     "data.val_fraction=0.001",
     "data.test_fraction=0.001",
     "data.eval_streams=4",
