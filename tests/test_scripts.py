@@ -18,6 +18,7 @@ SHELL_FILES = [
     "scripts/quickstart",
     "scripts/test",
     "scripts/results",
+    "scripts/same_numbers",
     "scripts/one_machine_slurm",
     ".ci/run",
 ]
