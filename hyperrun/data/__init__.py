@@ -9,15 +9,20 @@ A data set of your own is a function from its config to an `ImageSet`, in a modu
         x, y, x_test, y_test = ...          # uint8 [N, C, H, W] and int64 [N]
         return make_set("rings", cfg, train=ImageSplit(x, y), test=ImageSplit(x_test, y_test), classes=["in", "out"])
 
-and a file `conf/data/rings.yaml` (`--config-dir`), for instance a copy of digits.yaml with `name: rings`. A text of
-your own that is more than a file (data=text reads those) is a function to a `TextSet`, registered by `register_text`:
+and a file `data/rings.yaml` in a folder for `--config-dir`, which builds on one of ours:
+
+    defaults: [digits, _self_]
+    name: rings
+
+A text of your own that is more than a file (data=text reads those) is a function to a `TextSet`, registered by
+`register_text`:
 
     @register_text("verses")
     def verses(cfg):
         vocabulary, (train, val, test) = number_characters([..., ..., ...])     # three texts
         return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
 
-with a copy of pydocs.yaml.
+with a file that builds on pydocs.
 """
 
 from __future__ import annotations
