@@ -133,7 +133,7 @@ def test_train_help_shows_groups_and_keys(here: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("hyperrun train model=", {f"model={path.stem}" for path in REPO.glob("conf/model/*.yaml")}),
+        ("hyperrun train model=", {f"model={path.stem}" for path in REPO.glob("conf/model/[!_]*.yaml")}),
         ("hyperrun train model=hyper", {f"model={path.stem}" for path in REPO.glob("conf/model/hyper*.yaml")}),
         ("hyperrun train model=hyperresnet data=ci", {"data=cifar10", "data=cifar100"}),
         ("hyperrun train trainer.max_s", {"trainer.max_steps="}),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import copy
+import json
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
 from hyperrun import config as config_module
-from hyperrun.conf_dir import CONF_DIR
+from hyperrun.conf_dir import CONF_DIR, is_base
 from hyperrun.config import (
     GROUPS,
     Config,
@@ -23,11 +25,12 @@ from hyperrun.config import (
     TrainerConfig,
     WandbConfig,
     from_omegaconf,
+    run_hash,
     schemas,
     to_dict,
 )
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
+from hyperrun.hydra_app.compose import VERSION_BASE, compose_config, composing
 from hyperrun.inputs import Images
 from hyperrun.registry import register
 from hyperrun.targets import build_target
@@ -37,7 +40,10 @@ EXTRAS = ("sweep/search", "hydra/")
 """Compose where extras are installed: tests/hydra_app/test_search.py, test_launchers.py."""
 UNPUBLISHED = ("compression/", "tasks/", "images/")
 """Experiments without a figure of the paper to reproduce."""
-CHOICES = [name for name in FILES if "/" in name and not name.startswith(EXTRAS)]
+CHOICES = [name for name in FILES if "/" in name and not name.startswith(EXTRAS) and not is_base(name)]
+EXPERIMENTS = [name for name in CHOICES if name.startswith("experiment/")]
+HASHES = json.loads((Path(__file__).parent / "hashes.json").read_text())
+"""What was typed -> hash of the run. Nothing is changed here: a run that was trained would not be found again."""
 
 
 def choice(name: str) -> str:
@@ -72,6 +78,12 @@ def test_every_choice_composes_and_is_typed(name):
         assert config.paper is None if rest.startswith(UNPUBLISHED) else isinstance(config.paper, PaperConfig)
     if group == "model":
         assert config.model == rest
+    assert run_hash(config) == HASHES[choice(name)]
+
+
+@pytest.mark.parametrize("typed", [line for line in HASHES if " " in line])
+def test_a_preset_for_text_has_the_hash_it_always_had(typed):
+    assert run_hash(compose_config(typed.split())) == HASHES[typed]
 
 
 def test_the_defaults_compose_and_are_typed():
@@ -85,9 +97,11 @@ def test_the_defaults_compose_and_are_typed():
 
 
 @pytest.mark.parametrize("name", [n for n in CHOICES if n.partition("/")[0] in GROUPS])
-def test_the_keys_of_a_file_are_the_fields_of_its_kind(name):
-    keys = OmegaConf.to_container(OmegaConf.load(CONF_DIR / f"{name}.yaml"))
-    schema = schemas(name.partition("/")[0])[keys["kind"]]
+def test_the_keys_of_a_file_and_its_bases_are_the_fields_of_its_kind(name):
+    group = name.partition("/")[0]
+    with composing(), initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
+        keys = compose("train", overrides=[choice(name)])[group]
+    schema = schemas(group)[keys["kind"]]
     assert keys.keys() == {f.name for f in fields(schema)}
 
 
@@ -100,15 +114,18 @@ def test_the_keys_of_the_other_groups_are_fields_too(file, node, schema):
 
 
 def test_the_keys_of_the_top_level_are_the_fields_of_config():
-    keys = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "train.yaml"))
+    keys: Any = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "train.yaml"))
     groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()} - {"debug", "sweep", "hydra"}
     assert set(keys) - {"defaults", "hydra"} | groups == {f.name for f in fields(Config)}
 
 
 def test_every_kind_has_a_file():
     for group in GROUPS:
-        in_files = {OmegaConf.load(p).kind for p in (CONF_DIR / group).glob("*.yaml")}
-        assert in_files == set(schemas(group)), group
+        files = [OmegaConf.load(path) for path in (CONF_DIR / group).glob("*.yaml")]
+        kinds_of = {
+            f.kind for f in files if "kind" in f and not OmegaConf.is_missing(f, "kind")
+        }  # else its base has it
+        assert kinds_of == set(schemas(group)), group
 
 
 def test_no_file_names_code():
@@ -134,13 +151,13 @@ def test_every_key_says_what_it_means():
     assert [name for cls in classes for name in undocumented(cls)] == []
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if n.startswith("experiment/compression/")])
+@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if "/compression/" in n])
 def test_a_compression_experiments_header_has_its_command(name):
     assert f"#   hyperrun train {choice(name)}\n" in (CONF_DIR / f"{name}.yaml").read_text()
 
 
 def test_compression_experiments_differ_in_the_hypernet_alone():
-    found = [to_dict(compose_config([choice(n)])) for n in FILES if n.startswith("experiment/compression/")]
+    found = [to_dict(compose_config([choice(n)])) for n in EXPERIMENTS if "/compression/" in n]
     assert len(found) == 3
     for config in found:
         for key in ("hypernet", "model", "experiment"):
@@ -148,7 +165,7 @@ def test_compression_experiments_differ_in_the_hypernet_alone():
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if n.startswith("experiment/ha2016/")])
+@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if "/ha2016/" in n])
 def test_an_experiments_header_has_its_command_and_the_papers_figures(name):
     text = (CONF_DIR / f"{name}.yaml").read_text()
     header = " ".join(line.removeprefix("#") for line in text.splitlines() if line.startswith("#"))

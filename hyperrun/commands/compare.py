@@ -98,16 +98,16 @@ def main(argv: list[str]) -> int:
 
 def write_results(path: Path, runs: Runs) -> list[str]:
     """Write the page of all experiments and the plot of those that were run; return what was written."""
-    from hyperrun.commands.ls import choices
     from hyperrun.compare.plot import draw
     from hyperrun.compare.results import Experiment, for_picture, results_page
+    from hyperrun.conf_dir import choices
     from hyperrun.config import to_dict
     from hyperrun.hydra_app.compose import compose_config
     from hyperrun.models import counted
     from hyperrun.pictures.style import picture
 
     experiments = []
-    for name, _ in choices("experiment"):
+    for name in choices("experiment"):
         config = compose_config([f"experiment={name}"])
         count, computed = counted(config), computed_keys(to_dict(config))
         experiments.append(Experiment(name, config.data.name, count.trainable, count.target, config.paper, computed))

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from hyperrun.arguments import Arguments
-from hyperrun.conf_dir import CONF_DIR
+from hyperrun.conf_dir import choices
 from hyperrun.errors import UserError, choose
 from hyperrun.metrics import compression_text
 from hyperrun.tracking.console import ONE_LINE_EACH, show
@@ -51,7 +51,7 @@ def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     from hyperrun.registry import chosen
 
     group = GROUPS[what]
-    found = [{"name": name, "about": about(path)} for name, path in choices(group)]
+    found = [{"name": name, "about": about(path)} for name, path in choices(group).items()]
     if what == "models":
         for entry in found:
             of_text = chosen("target", compose_config([f"model={entry['name']}"]).target.kind).facts["takes"] == "text"
@@ -60,12 +60,6 @@ def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
         for entry in found:
             entry |= counts([f"experiment={entry['name']}"])
     return found
-
-
-def choices(group: str) -> list[tuple[str, Path]]:
-    """Return (name, file) of every choice in a config group, sorted by name."""
-    folder = CONF_DIR / group
-    return sorted((p.relative_to(folder).with_suffix("").as_posix(), p) for p in folder.rglob("*.yaml"))
 
 
 def about(path: Path) -> str:

@@ -8,7 +8,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
@@ -16,7 +16,9 @@ import hydra
 import hydra._internal.hydra
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -26,8 +28,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import GROUPS, Config, from_omegaconf, one_line
+from hyperrun.conf_dir import CONF_DIR, choices, is_base
+from hyperrun.config import Config, from_omegaconf, one_line
 from hyperrun.errors import UserError, listed, nearest
 from hyperrun.metrics import higher_is_better
 
@@ -101,7 +103,7 @@ def composing() -> AbstractContextManager[None]:
 
 
 class ConfigLoader(ConfigLoaderImpl):
-    """Hydra's, with typed_groups_win and typed_epochs_win.
+    """Hydra's, with typed_groups_win and typed_epochs_win, and with bases (is_base) that nobody is offered.
 
     A class of its own, so that it is also what other processes get from a launcher.
 
@@ -114,11 +116,15 @@ class ConfigLoader(ConfigLoaderImpl):
         self.sweep = os.environ.get("HYPERRUN_SWEEP")
         self.checked: dict[tuple[str, ...], DictConfig] = {}
         """Jobs that Hydra has composed to see whether they can be (check_jobs), until it asks for them to run them."""
+        self.typed: dict[str, str] = {}
+        """What is being composed: group -> choice, as typed."""
 
     def load_configuration(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
     ) -> DictConfig:
         composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
+        self.typed = typed_choices(composed)
+        refuse_bases(self.typed, self)
         cfg = super().load_configuration(config_name, composed, run_mode, *args, **kwargs)
         with open_dict(cfg):
             parsed = OverridesParser.create().parse_overrides(overrides)
@@ -129,7 +135,15 @@ class ConfigLoader(ConfigLoaderImpl):
                 cfg.hydra.overrides.task = [o.input_line for o in parsed if not o.is_hydra_override()]
             if self.sweep is not None and "hydra" in cfg:  # an environment variable does not get to every machine
                 cfg.hydra.job.env_set.HYPERRUN_SWEEP = self.sweep
-        return typed_epochs_win(typed_groups_win(cfg, composed, self), composed)
+        return typed_epochs_win(cfg, composed)
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        compose_these = super()._compose_config_from_defaults_list
+        cfg = compose_these(defaults=defaults, repo=repo)  # what is typed as group.key=value comes after this
+        return typed_groups_win(cfg, self.typed, defaults, lambda some: compose_these(defaults=some, repo=repo))
+
+    def get_group_options(self, *args: Any, **kwargs: Any) -> list[str]:
+        return [name for name in super().get_group_options(*args, **kwargs) if not is_base(name)]
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         found = self.checked.pop(tuple(sweep_overrides), None)
@@ -190,27 +204,41 @@ def first_job(overrides: Iterable[str]) -> list[str]:
     return first
 
 
-def typed_groups_win(cfg: DictConfig, overrides: Iterable[str], loader: ConfigLoaderImpl) -> DictConfig:
+def typed_choices(overrides: Iterable[str]) -> dict[str, str]:
+    """Return what was typed as KEY=WORD, of which groups are a part."""
+    parsed = [o for o in OverridesParser.create().parse_overrides(list(overrides)) if not o.is_sweep_override()]
+    typed = {o.get_key_element().lstrip("+"): o.value() for o in parsed if not o.is_delete()}
+    return {key: value for key, value in typed.items() if isinstance(value, str)}
+
+
+def refuse_bases(typed: Mapping[str, str], loader: ConfigLoaderImpl) -> None:
+    """Raise Hydra's error for a choice that is not there where one is a base: it lacks what its files add."""
+    for group, choice in typed.items():
+        if is_base(choice) and loader.repository.group_exists(group):
+            raise MissingConfigException(f"{choice} is a base", f"{group}/{choice}", loader.get_group_options(group))
+
+
+def typed_groups_win(
+    cfg: DictConfig,
+    typed: Mapping[str, str],
+    defaults: Sequence[ResultDefault],
+    compose_these: Callable[[list[ResultDefault]], DictConfig],
+) -> DictConfig:
     """Give a group chosen on the command line the values of its own file, where a preset or experiment set others.
 
-    `experiment=ha2016/cifar10_wrn40_2 optim=adam` means Adam as optim/adam.yaml has it, not with the learning rate and
-    momentum that the experiment wrote into the group for SGD. Values typed beside it (optim.lr=1e-3) stay.
+    `experiment=ha2016/cifar10_wrn40_2 optim=adam` means Adam as optim/adam.yaml and what that builds on have it, not
+    with the learning rate and momentum that the experiment wrote into the group for SGD.
+
+    Args:
+        defaults: the files that cfg was composed of, in their order.
+        compose_these: composes some of them.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    for override in parsed:
-        group, choice = override.get_key_element().lstrip("+~"), override.value()
-        if group not in GROUPS or override.is_sweep_override() or not isinstance(choice, str):
-            continue
-        own = loader.repository.load_config(f"{group}/{choice}")
-        if own is None or not isinstance(own.config, DictConfig) or own.defaults_list:
-            continue  # a file of the user's that builds on others is left as Hydra composed it
-        fresh = OmegaConf.create(OmegaConf.to_container(own.config))
-        for other in parsed:
-            key = other.get_key_element().lstrip("+~")
-            if key.startswith(f"{group}.") and not other.is_delete():
-                OmegaConf.update(fresh, key.removeprefix(f"{group}."), OmegaConf.select(cfg, key), force_add=True)
-        with open_dict(cfg):
-            cfg[group] = fresh
+    for group in typed:
+        own = [
+            d for d in defaults if f"{d.package}.".startswith(f"{group}.")
+        ]  # presets and experiments have no package
+        if own and group in cfg:
+            cfg[group] = compose_these(own)[group]
     return cfg
 
 
@@ -299,10 +327,7 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         parts = str(error.missing_cfg_file).split("/")
         depth = 2 if parts[0] == "hydra" else 1  # hydra/launcher=slurm, experiment=ha2016/mnist_cnn
         group, choice = "/".join(parts[:depth]), "/".join(parts[depth:])
-        folder = CONF_DIR / group
-        options = sorted(
-            {*error.options, *(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))}
-        )
+        options = sorted({*choices(group), *(name for name in error.options if not is_base(name))})
         return f"{group} has no choice '{choice}'{nearest(choice, options)} (allowed: {listed(choice, options)})"
     if isinstance(error, OverrideParseException):
         if "=" not in error.override:
@@ -322,9 +347,7 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         return f"cannot write to {error.filename}: {error.strerror} (outputs=DIR names another place)"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         for group, _, choice in (word.partition("=") for word in argv):
-            options = sorted(
-                p.relative_to(CONF_DIR / group).with_suffix("").as_posix() for p in (CONF_DIR / group).rglob("*.yaml")
-            )
+            options = list(choices(group))
             if group and options and choice not in options:
                 return f"{group} has no choice '{choice}' (allowed: {listed(choice, options)})"
     return str(error) if isinstance(error, ValueError) else None

@@ -37,7 +37,7 @@ GROUPS = {
 
 def names_in(folder: str) -> list[str]:
     root = REPO / "conf" / folder
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("[!_]*.yaml"))
 
 
 @pytest.fixture(scope="module")
