@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from hyperrun.arguments import Arguments
-from hyperrun.conf_dir import CONF_DIR
+from hyperrun.conf_dir import choices
 from hyperrun.errors import choose
 from hyperrun.metrics import compression_text
 from hyperrun.tracking.console import ONE_LINE_EACH, show
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         "--data", default="cifar10", metavar="NAME", help="count models for this data (default: cifar10)"
     )
     parser.add_argument("--text", default="ptb_char", metavar="NAME", help="and language models for this (ptb_char)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object (a list, when one WHAT is named)")
+    parser.add_json("print one JSON object (a list, when one WHAT is named)")
     args = parser.parse_args(argv)
     what = [choose("group", name, GROUPS) for name in args.what] or list(GROUPS)
     listing = {name: entries(name, args.data, args.text) for name in what}
@@ -60,12 +60,6 @@ def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
         for entry in found:
             entry |= counts([f"experiment={entry['name']}"])
     return found
-
-
-def choices(group: str) -> list[tuple[str, Path]]:
-    """Return (name, file) of every choice in a config group, sorted by name."""
-    folder = CONF_DIR / group
-    return sorted((p.relative_to(folder).with_suffix("").as_posix(), p) for p in folder.rglob("*.yaml"))
 
 
 def about(path: Path) -> str:
