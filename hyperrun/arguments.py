@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hyperrun.errors import UserError, nearest
 
@@ -42,6 +42,10 @@ class Arguments(argparse.ArgumentParser):
     def add_seed(self, help: str) -> None:
         self.add_argument("--seed", type=int, default=0, metavar="S", help=f"{help} (default: 0)")
 
+    def add_out(self, metavar: str, help: str, group: Any = None) -> None:
+        """Take --out PATH, with ~ as the home folder; in a group of options, where one is given."""
+        (group or self).add_argument("--out", metavar=metavar, type=expanded, help=help)
+
     def parse_with_plugins(self, argv: Sequence[str]) -> argparse.Namespace:
         """Return what was typed; the modules of --plugins, which a run's config may need to be read, are imported.
 
@@ -54,11 +58,6 @@ class Arguments(argparse.ArgumentParser):
 
             import_plugins([f"plugins={args.plugins}"])
         return args
-
-
-def add_out(parser: argparse._ActionsContainer, metavar: str, help: str) -> None:
-    """Take --out PATH, with ~ as the home folder; to a parser or a group of its options."""
-    parser.add_argument("--out", metavar=metavar, type=expanded, help=help)
 
 
 def expanded(typed: str) -> Path:

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.arguments import Arguments, add_out
+from hyperrun.arguments import Arguments
 from hyperrun.config import DataConfig, ImageData, TaskData, typed_choice
 from hyperrun.data import FORMS, ImageSet, as_images, form_and_base, load_images, load_tasks
 from hyperrun.data.images import seeded
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_seed("of order and initialization")
     parser.add_checkpoint()
-    add_out(parser, "FILE", "figures and embeddings (default: RUN/adapt.json)")
+    parser.add_out("FILE", "figures and embeddings (default: RUN/adapt.json)")
     parser.add_plugins()
     parser.add_json()
     args = parser.parse_with_plugins(argv)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hyperrun.analyze.findings import SPLITS, Findings
 from hyperrun.analyze.studies import analyze
-from hyperrun.arguments import FOLDER, Arguments, add_out
+from hyperrun.arguments import FOLDER, Arguments
 from hyperrun.errors import UserError
 from hyperrun.load import load_run
 from hyperrun.pictures.style import picture
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun analyze", ABOUT)
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help=FOLDER)
-    add_out(parser, "DIR", "where to (default: RUN/analysis; of several runs ./analysis)")
+    parser.add_out("DIR", "where to (default: RUN/analysis; of several runs ./analysis)")
     add("--split", choices=list(SPLITS), default="val", help="which part of a text, or of tasks' images (default: val)")
     add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols (default: 5000)")
     parser.add_checkpoint()

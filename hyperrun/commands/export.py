@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hyperrun.arguments import Arguments, add_out
+from hyperrun.arguments import Arguments
 from hyperrun.config import TaskData, TorchvisionTarget, to_dict
 from hyperrun.data import inputs_of
 from hyperrun.errors import UserError
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--format", choices=list(FORMATS), default="safetensors", help="state dict, ONNX, or torch.export"
     )
-    add_out(parser, "DIR", "where to (default: RUN/export, RUN/export/taskN)")
+    parser.add_out("DIR", "where to (default: RUN/export, RUN/export/taskN)")
     parser.add_argument("--task", type=int, metavar="N", help="of a hypernet trained on tasks: for which one")
     parser.add_checkpoint()
     parser.add_plugins()

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from hyperrun.arguments import Arguments, add_out
+from hyperrun.arguments import Arguments
 from hyperrun.config import TextData
 from hyperrun.errors import UserError, printable
 from hyperrun.load import load_run, take_precision
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     images = parser.add_argument_group("images")
     images.add_argument("--resolution", type=int, metavar="N", help="pixels of a side (default: 4 times the data's)")
     images.add_argument("--columns", type=int, metavar="N", help="images in a row (default: 10)")
-    add_out(images, "FILE", "the PNG (default: RUN/samples.png)")
+    parser.add_out("FILE", "the PNG (default: RUN/samples.png)", images)
     args = parser.parse_with_plugins(argv)
     if not 0 <= args.seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")

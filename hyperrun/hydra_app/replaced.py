@@ -93,8 +93,8 @@ BORROWED = {
             "torch:_C._set_mkldnn_enabled",
         ),
         guarded=(
-            "torch.ops.mkldnn:_reorder_linear_weight",  # hypernets/hyperlstm_fast/blocks.py; not in every build
-            "torch.ops.mkldnn:_linear_pointwise",
+            "torch:ops.mkldnn._reorder_linear_weight",  # hypernets/hyperlstm_fast/blocks.py; not in every build
+            "torch:ops.mkldnn._linear_pointwise",
             "torch._guards:TracingContext",  # hypernets/hyperlstm_fast/compiled_phases.py
             "torch._guards:tracing",
             "torch._inductor:config",
