@@ -83,6 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # hyperrun ls | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (ImportError, AttributeError):
+        from hyperrun.hydra_app.replaced import missing_in_what_is_loaded
+
+        missing = missing_in_what_is_loaded()
+        if missing is None:
+            raise
+        return _fail(missing, 2)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             return _fail(f"{error.strerror}: {error.filename or 'while writing'}", 2)

@@ -1,7 +1,14 @@
-"""A run's model, ready for use: `load_run("outputs/digits/hypercnn-s0-3a1ade54").model(images)`."""
+"""A run's model again, from its folder: `load_run("outputs/digits/hypercnn-s0-3a1ade54").model(images)`.
+
+And what it was trained on with it: `task_of_run`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from hyperrun.config import Config
+from hyperrun.config import Config, DataConfig
 from hyperrun.data import TextData, Vocabulary, inputs_of
 from hyperrun.errors import UserError
 from hyperrun.inputs import Inputs, Symbols
 from hyperrun.models import build_model
 from hyperrun.runs.folder import RunFolder, find_run
+from hyperrun.tasks import Task, build_task
 from hyperrun.training import checkpoint
+from hyperrun.training.distributed import join_world
 from hyperrun.training.ema import EMA
+from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 
 
 @dataclass(frozen=True)
@@ -86,3 +96,68 @@ def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None
     except (RuntimeError, TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split()[:40])
         raise UserError(f"{path} does not fit this model and data: {reason}") from None
+
+
+# ---------------------------------------------------------------- with its data
+
+
+@contextmanager
+def task_of_run(
+    run: str | Path,
+    which: str = "best",
+    data: DataConfig | None = None,
+    precision: str | None = None,
+    streams: int | None = None,
+) -> Iterator[tuple[Config, Task, Precision]]:
+    """Give the config of a run, its task with the checkpoint's model, and the precision it was trained in.
+
+    data: another data set, of the same shape and classes. precision: another one. streams: data.eval_streams of a text.
+
+    Raises:
+        UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
+    """
+    folder = find_run(str(run))
+    config = folder.read_config()
+    if data is not None:
+        config = dataclasses.replace(config, data=data)
+    if streams is not None:
+        if streams < 1:
+            raise UserError(f"--streams must be at least 1, not {streams}")
+        if not isinstance(config.data, TextData):
+            raise UserError(f"--streams is for runs on text, not for data={config.data.name}")
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_streams=streams))
+    with join_world() as world:
+        summary = folder.read_summary() or {}
+        chosen = take_precision(config, summary, world.device, precision)
+        task = build_task(config, world)
+        load_model(task, folder.checkpoints / f"{which}.pt", world.device)
+        now, then = (facts.get("data/fingerprint") for facts in (task.facts(), summary))
+        if data is None and then is not None and now != then:
+            what = (
+                f"data={config.data.name} has changed since this run was trained: the figures are of what is there now"
+            )
+            print(f"hyperrun: warning: {what}", file=sys.stderr)
+        yield config, task, chosen
+
+
+def take_precision(
+    config: Config, summary: dict[str, Any], device: torch.device, wanted: str | None = None
+) -> Precision:
+    """Return the precision that is wanted, else that which the run was trained in; set that of matrix products."""
+    torch.set_float32_matmul_precision(choose_matmul_precision(config.trainer.matmul_precision, device)[0])
+    return choose_precision(wanted or summary.get("precision") or config.precision, device)
+
+
+def load_model(task: Task, path: Path, device: torch.device) -> None:
+    """Load a checkpoint's parameters and buffers into the task's model.
+
+    Raises:
+        UserError: the checkpoint belongs to another model, or to data of another shape.
+    """
+    state = checkpoint.load(path, device)
+    if "task" in state:
+        try:
+            task.check_fits(state["task"])
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            raise UserError(f"{path} does not fit this model and data: {error}") from None
+    load_parameters(task.model, state, path)

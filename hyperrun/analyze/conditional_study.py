@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hyperrun.analyze.findings import Findings, Reader, Runs, rounded
-from hyperrun.analyze.image_weights import POINTS, ImageWeights, draw_image_lines, read_images
+from hyperrun.analyze.image_pictures import draw_image_lines
+from hyperrun.analyze.image_weights import POINTS, ImageWeights, read_images
 from hyperrun.analyze.task_pictures import draw_interpolation, draw_spread, draw_task_similarity
 from hyperrun.analyze.task_weights import Line, Spread, TaskWeights, positions, read_tasks
 from hyperrun.data.kinds import TaskData

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hyperrun.commands.eval_run import task_of_run
 from hyperrun.data.images import seeded
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized
+from hyperrun.load import task_of_run
 from hyperrun.pictures.image_grid import Row, draw_rows, size_of
 from hyperrun.runs.folder import find_run, write_beside
 from hyperrun.targets.siren import pixel_centres

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hyperrun.analyze.embedding_pictures import Embeddings, draw_projection, draw_similarity, layer_embeddings
+from hyperrun.analyze.embedding_pictures import draw_projection, draw_similarity
+from hyperrun.analyze.embeddings import Embeddings, layer_embeddings
 from hyperrun.analyze.findings import Findings, Reader, Runs, rounded, some_of
 from hyperrun.analyze.kernel_pictures import Kernel, chosen_layers, draw_kernels
 from hyperrun.analyze.recurrent_states import recurrent_target

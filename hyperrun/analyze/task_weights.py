@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from hyperrun.analyze.embedding_pictures import cosines
+from hyperrun.analyze.embeddings import cosines
 from hyperrun.data import ImageSet, load_tasks
 from hyperrun.data.kinds import TaskData
 from hyperrun.data.loader import ImageLoader

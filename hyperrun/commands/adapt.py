@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperrun.arguments import Arguments, expanded
+from hyperrun.arguments import Arguments
 from hyperrun.config import DataConfig, typed_choice
 from hyperrun.data import FORMS, ImageSet, as_images, form_and_base, load_images, load_tasks
 from hyperrun.data.images import seeded
@@ -23,7 +23,7 @@ from hyperrun.data.kinds import ImageData, TaskData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.data.tasks import classes_of
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config, import_plugins
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import NoHypernet, as_hypernetized
 from hyperrun.load import LoadedRun, load_run
 from hyperrun.models import build_model
@@ -33,7 +33,7 @@ from hyperrun.tracking.console import Console, show
 
 def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun adapt", "Learn a new task with a trained hypernet: a new embedding, nothing else.")
-    parser.add_argument("run", metavar="RUN", help="run folder of a hypernet trained on tasks (model=hypermlp)")
+    parser.add_run("run folder of a hypernet trained on tasks (model=hypermlp)")
     parser.add_argument("overrides", nargs="*", metavar="data.KEY=VALUE", help="keys of the new data set")
     parser.add_argument(
         "--data", metavar="NAME", help="the new tasks: a set of tasks or of images (default: the run's, other tasks)"
@@ -45,14 +45,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--fine-tune-lr", type=float, default=0.001, metavar="LR", help="for everything, and from scratch (0.001)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of order and initialization (default: 0)")
-    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
-    parser.add_argument("--out", metavar="FILE", type=expanded, help="figures and embeddings (default: RUN/adapt.json)")
-    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args(argv)
-    if args.plugins:
-        import_plugins([f"plugins={args.plugins}"])
+    parser.add_seed("of order and initialization")
+    parser.add_checkpoint()
+    parser.add_out("FILE", "figures and embeddings (default: RUN/adapt.json)")
+    parser.add_plugins()
+    parser.add_json()
+    args = parser.parse_with_plugins(argv)
     for name in ("steps", "examples"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")

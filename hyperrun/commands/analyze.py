@@ -12,9 +12,8 @@ from rich.table import Table
 
 from hyperrun.analyze.findings import SPLITS, Findings
 from hyperrun.analyze.studies import analyze
-from hyperrun.arguments import Arguments, expanded
+from hyperrun.arguments import FOLDER, Arguments
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import import_plugins
 from hyperrun.load import load_run
 from hyperrun.pictures.style import picture
 from hyperrun.runs.folder import write_beside
@@ -32,19 +31,17 @@ those of an earlier call in the same place."""
 def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun analyze", ABOUT)
     add = parser.add_argument
-    add("runs", nargs="+", metavar="RUN", help="run folder, such as outputs/digits/hypercnn-s0-3a1ade54")
-    add("--out", metavar="DIR", type=expanded, help="where to (default: RUN/analysis; of several runs ./analysis)")
+    add("runs", nargs="+", metavar="RUN", help=FOLDER)
+    parser.add_out("DIR", "where to (default: RUN/analysis; of several runs ./analysis)")
     add("--split", choices=list(SPLITS), default="val", help="which part of a text, or of tasks' images (default: val)")
     add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols (default: 5000)")
-    add("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
-    add("--plugins", metavar="MODULES", help="modules the runs were made with, separated by commas")
-    add("--json", action="store_true", help="print one JSON object: what analysis.json says")
+    parser.add_checkpoint()
+    parser.add_plugins("the runs were made with")
+    parser.add_json("print one JSON object: what analysis.json says")
     add("--wandb", action="store_true", help="record pictures and numbers in W&B, too (job_type analyze)")
-    args = parser.parse_args(argv)
+    args = parser.parse_with_plugins(argv)
     if args.symbols < 2:
         raise UserError(f"--symbols must be at least 2, not {args.symbols}")
-    if args.plugins:
-        import_plugins([f"plugins={args.plugins}"])
     runs = [load_run(run, args.checkpoint) for run in args.runs]
     folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
     findings = analyze(runs, args.split, args.symbols)

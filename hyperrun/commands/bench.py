@@ -14,12 +14,11 @@ from rich.table import Table
 from torch import nn
 
 from hyperrun.arguments import Arguments
-from hyperrun.commands.data import fetch_if_missing
-from hyperrun.commands.train import configured, through_hydra
 from hyperrun.config import Config, to_dict
 from hyperrun.data import published_name
+from hyperrun.data.fetch import fetch_if_missing
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.plan import Job, jobs_to
+from hyperrun.hydra_app.plan import jobs_of
 from hyperrun.hypernets import NoHypernet, count_parameters
 from hyperrun.runs.naming import NAMES, labels
 from hyperrun.runs.reading import computed_keys
@@ -45,14 +44,12 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add("overrides", nargs="*", metavar="KEY=VALUE", help="as for hyperrun train -m: KEY=A,B are two models")
     add("--rounds", type=int, default=10, metavar="N", help="steps of each that are timed (default: 10)")
-    add("--json", action="store_true", help="print one JSON object")
+    parser.add_json()
     args = parser.parse_intermixed_args(argv)
     if args.rounds < 1:
         raise UserError(f"--rounds must be at least 1, not {args.rounds}")
-    found: list[Job] = []
-    through_hydra(["-m", *args.overrides], jobs_to(found.extend, configured))
     configs = []
-    for _, config in found:
+    for _, config in jobs_of(args.overrides):
         if isinstance(config, UserError):
             raise config
         configs.append(config)

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     add("--plot", metavar="FILE", help="parameters against the metric, as .png, .svg or .pdf")
     add("--html", metavar="FILE", help="one page: sortable tables, plots, learning curves, differences of the configs")
     add("--csv", metavar="FILE", help="one line for each group of seeds; - is standard output")
-    add("--json", action="store_true", help="print one JSON object")
+    parser.add_json()
     add("--markdown", action="store_true", help="print Markdown tables")
     add("--results", metavar="FILE", help="a page (.md) of all experiments, those not run, too, and its plot beside it")
     add("--text-plot", action="store_true", help="draw the plot in the terminal, too")

@@ -26,7 +26,7 @@ PACKAGES = (
 
 def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun env", "Versions, devices and paths, for a bug report.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_json()
     args = parser.parse_args(argv)
     found = facts()
     if args.json:

@@ -11,11 +11,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from hyperrun.arguments import Arguments, expanded
+from hyperrun.arguments import Arguments
 from hyperrun.config import to_dict
 from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import import_plugins
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.inputs import Images, Symbols
 from hyperrun.load import LoadedRun, load_run
@@ -25,17 +24,15 @@ from hyperrun.targets.torchvision_models import TorchvisionTarget
 
 def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun export", "Write a run's network as a plain one, with the generated weights in it.")
-    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_run("run folder")
     parser.add_argument(
         "--format", choices=list(FORMATS), default="safetensors", help="state dict, ONNX, or torch.export"
     )
-    parser.add_argument("--out", metavar="DIR", type=expanded, help="where to (default: RUN/export, RUN/export/taskN)")
+    parser.add_out("DIR", "where to (default: RUN/export, RUN/export/taskN)")
     parser.add_argument("--task", type=int, metavar="N", help="of a hypernet trained on tasks: for which one")
-    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
-    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
-    args = parser.parse_args(argv)
-    if args.plugins:
-        import_plugins([f"plugins={args.plugins}"])
+    parser.add_checkpoint()
+    parser.add_plugins()
+    args = parser.parse_with_plugins(argv)
     for path in export(args.run, args.format, args.out, args.checkpoint, args.task):
         print(path)
     return 0

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         "--data", default="cifar10", metavar="NAME", help="count models for this data (default: cifar10)"
     )
     parser.add_argument("--text", default="ptb_char", metavar="NAME", help="and language models for this (ptb_char)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object (a list, when one WHAT is named)")
+    parser.add_json("print one JSON object (a list, when one WHAT is named)")
     args = parser.parse_args(argv)
     what = [choose("group", name, GROUPS) for name in args.what] or list(GROUPS)
     listing = {name: entries(name, args.data, args.text) for name in what}

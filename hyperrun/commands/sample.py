@@ -6,12 +6,10 @@ import argparse
 import json
 import sys
 
-from hyperrun.arguments import Arguments, expanded
-from hyperrun.commands.eval_run import take_precision
+from hyperrun.arguments import Arguments
 from hyperrun.data.kinds import TextData
 from hyperrun.errors import UserError, printable
-from hyperrun.hydra_app.compose import import_plugins
-from hyperrun.load import load_run
+from hyperrun.load import load_run, take_precision
 from hyperrun.runs.folder import find_run
 from hyperrun.targets import takes_coordinates
 from hyperrun.tasks.language_modeling import sample
@@ -24,11 +22,11 @@ OF_IMAGES = {"resolution": None, "columns": 10, "out": None}
 
 def main(argv: list[str]) -> int:
     parser = Arguments("hyperrun sample", "Let a trained model make something: a language model text, a SIREN images.")
-    parser.add_argument("run", metavar="RUN", help="run folder of a language model or a hypersiren")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is drawn (default: 0)")
-    parser.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
-    parser.add_argument("--plugins", metavar="MODULES", help="modules the run was made with, separated by commas")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_run("run folder of a language model or a hypersiren")
+    parser.add_seed("of all that is drawn")
+    parser.add_checkpoint()
+    parser.add_plugins()
+    parser.add_json()
     text = parser.add_argument_group("text")
     text.add_argument("--prompt", metavar="TEXT", help="how the text begins (default: empty)")
     text.add_argument("--length", type=int, metavar="N", help="further symbols (default: 400)")
@@ -36,12 +34,10 @@ def main(argv: list[str]) -> int:
     images = parser.add_argument_group("images")
     images.add_argument("--resolution", type=int, metavar="N", help="pixels of a side (default: 4 times the data's)")
     images.add_argument("--columns", type=int, metavar="N", help="images in a row (default: 10)")
-    images.add_argument("--out", type=expanded, metavar="FILE", help="the PNG (default: RUN/samples.png)")
-    args = parser.parse_args(argv)
+    parser.add_out("FILE", "the PNG (default: RUN/samples.png)", images)
+    args = parser.parse_with_plugins(argv)
     if not 0 <= args.seed < 2**63:
         raise UserError(f"--seed must be at least 0 and below 2**63, not {args.seed}")
-    if args.plugins:
-        import_plugins([f"plugins={args.plugins}"])
     config = find_run(args.run).read_config()
     if isinstance(config.data, TextData):
         take_options(args, OF_TEXT, OF_IMAGES, "runs of a hypersiren, and this one is on text")

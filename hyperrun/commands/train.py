@@ -5,39 +5,26 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
-from contextlib import AbstractContextManager, ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import Any
 
-import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from hyperrun.commands.data import fetch_if_missing
-from hyperrun.conf_dir import CONF_DIR
-from hyperrun.config import Config, from_omegaconf
+from hyperrun.config import Config
 from hyperrun.data import published_name
-from hyperrun.errors import Preempted, SweepFailed, UserError
-from hyperrun.hydra_app.compose import (
-    VERSION_BASE,
-    composing,
-    explain,
-    import_plugins,
-    model_name,
-    one_line_arguments,
-    quiet_other_ranks,
-    refuse_study,
-    sweep_group,
-    typed_overrides,
-)
+from hyperrun.data.fetch import fetch_if_missing
+from hyperrun.errors import Preempted, UserError
+from hyperrun.hydra_app.app import through_hydra
+from hyperrun.hydra_app.compose import configured
 from hyperrun.hydra_app.job import JobEnd, run_job
+from hyperrun.hydra_app.overrides import refuse_study, typed_overrides
 from hyperrun.hydra_app.plan import planning_only
 from hyperrun.hydra_app.sweep import leading_sweeps
 from hyperrun.hypernets import count_parameters
-from hyperrun.models import choose_width, width_of
+from hyperrun.models import width_of
 from hyperrun.runs.folder import RECORDED, RunFolder, named
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
@@ -56,34 +43,11 @@ def main(argv: list[str]) -> int:
     planning = "--dry-run" in argv
     failed.clear()
     through_hydra(
-        [word for word in argv if word != "--dry-run"], (planning_only if planning else leading_sweeps)(configured)
+        [word for word in argv if word != "--dry-run"], job, planning_only() if planning else leading_sweeps()
     )
     if failed:
         raise failed[0]
     return 0
-
-
-def through_hydra(argv: list[str], within: AbstractContextManager[None]) -> None:
-    """Let Hydra compose what a command line says and call job() for it, within a context that may do otherwise.
-
-    Raises:
-        UserError: whatever is wrong with the line, in Hydra's eyes or ours.
-        SweepFailed: some jobs of a sweep failed.
-    """
-    import_plugins(argv)
-    sys.argv = ["hyperrun", *argv, *quiet_other_ranks()]  # one word: Hydra's completion script looks for it
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hand errors to us, who know how to say them in one line
-    os.environ.setdefault("HYPERRUN_SWEEP", sweep_group(argv))
-    try:
-        with composing(), one_line_arguments(), within:
-            hydra.main(version_base=VERSION_BASE, config_path=str(CONF_DIR), config_name="train")(job)()
-    except SweepFailed:
-        raise
-    except Exception as error:
-        message = explain(error, argv)
-        if message is None:
-            raise
-        raise UserError(message) from None
 
 
 failed: list[Exception] = []
@@ -105,21 +69,6 @@ def job(cfg: DictConfig) -> float | JobEnd | None:
     except Exception as error:
         failed.append(error)
         return None  # main() raises it; raised here, Hydra would print lines of its own first
-
-
-def configured(cfg: DictConfig, typed: list[str]) -> Config:
-    """Return what Hydra composed, typed and checked."""
-    cfg.model = model_name(cfg, typed)
-    config = from_omegaconf(cfg)
-    for key in ("root", "path"):  # the run is evaluated from other folders, too
-        place = getattr(config.data, key, None)
-        if place is not None:
-            setattr(config.data, key, os.path.abspath(Path(place).expanduser()))
-    if config.params is not None:
-        choose_width(config, typed)
-    if config.paper is not None and config.paper.data not in (None, config.data.name):
-        config.paper = None  # experiment=ha2016/mnist_cnn data=fashion_mnist
-    return config
 
 
 def attempt(config: Config, command: str, group: str | None) -> float:

@@ -21,7 +21,8 @@ from omegaconf import DictConfig
 
 from hyperrun.config import Config
 from hyperrun.errors import Held, Preempted, RunFailed, UserError
-from hyperrun.hydra_app.compose import import_plugins, typed_overrides
+from hyperrun.hydra_app.overrides import typed_overrides
+from hyperrun.hydra_app.plugins import import_plugins
 from hyperrun.runs.folder import RECORDED, RunFolder, named
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.wandb_run import first_line

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from hyperrun.data.images import cores
 from hyperrun.errors import Preempted, UserError
-from hyperrun.hydra_app.compose import replaced
+from hyperrun.hydra_app.replaced import check_names, replaced
 from hyperrun.training.stop import SIGNALS
 
 ENGINES = ("joblib.", "submitit.", "ray.")
@@ -105,6 +105,7 @@ def child_processes(launcher: Any) -> Iterator[Callable[[], bool]]:
 @contextmanager
 def ray_jobs(launcher: Any) -> Iterator[Callable[[], bool]]:
     """Start Ray, before our signal handlers are set (it sets some, too); yield what asks its jobs to stop."""
+    check_names("hydra-ray-launcher")
     ray = importlib.import_module("ray")
     core = importlib.import_module("hydra_plugins.hydra_ray_launcher._core")
     launcher.ray_cfg.init.setdefault("object_store_memory", 78643200)  # as the launcher does; little travels
@@ -136,6 +137,7 @@ def slurm_jobs(launcher: Any) -> Iterator[Callable[[], bool]]:
     Raises:
         UserError: the warning that a job's time is up would come while it starts, and kill it.
     """
+    check_names("hydra-submitit-launcher", "submitit")
     local = type(launcher).__name__ == "LocalLauncher"  # hydra/launcher=submitit_local
     if not local:
         delay, minutes = launcher.params["signal_delay_s"], launcher.params["timeout_min"]

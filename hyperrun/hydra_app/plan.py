@@ -17,7 +17,10 @@ from rich.table import Table
 
 from hyperrun.config import Config
 from hyperrun.errors import SweepFailed, UserError
-from hyperrun.hydra_app.compose import Configure, as_a_job_sees, refuse_study, replaced, typed_overrides
+from hyperrun.hydra_app.app import through_hydra
+from hyperrun.hydra_app.compose import as_a_job_sees, configured
+from hyperrun.hydra_app.overrides import refuse_study, typed_overrides
+from hyperrun.hydra_app.replaced import replaced
 from hyperrun.models import counted, width_of
 from hyperrun.runs.folder import RunFolder
 from hyperrun.tracking.console import ONE_LINE_EACH, show
@@ -26,22 +29,37 @@ Job = tuple[list[str], Config | UserError]
 """Overrides, and the config that they give or what is wrong with it."""
 
 
-def planning_only(configure: Configure) -> AbstractContextManager[None]:
+def planning_only() -> AbstractContextManager[None]:
     """Within this block, Hydra shows the jobs where it would run them."""
-    return jobs_to(plan, configure)
+    return jobs_to(plan)
 
 
-def jobs_to(use: Callable[[list[Job]], object], configure: Configure) -> AbstractContextManager[None]:
+def jobs_of(overrides: Sequence[str]) -> list[Job]:
+    """Return the jobs of `hyperrun train -m` with these overrides. None of them is run.
+
+    Raises:
+        UserError: the line itself is wrong, or the jobs are chosen by a search.
+    """
+    found: list[Job] = []
+    through_hydra(["-m", *overrides], not_run, jobs_to(found.extend))
+    return found
+
+
+def not_run(cfg: DictConfig) -> None:
+    raise AssertionError("the jobs of this line are only to be known")
+
+
+def jobs_to(use: Callable[[list[Job]], object]) -> AbstractContextManager[None]:
     """Within this block, Hydra hands the jobs of a line to a function, all at once, where it would run them."""
 
     def run_app(*, hydra: Any, config_name: str, overrides: list[str], multirun: bool, mode: Any, **_: Any) -> None:
         multirun = multirun or mode == RunMode.MULTIRUN
-        use(list(jobs(hydra, config_name, overrides, multirun, configure)))
+        use(list(jobs(hydra, config_name, overrides, multirun)))
 
     return replaced(hydra._internal.utils, "_run_app", run_app)
 
 
-def jobs(hydra: Any, config_name: str, overrides: list[str], multirun: bool, configure: Configure) -> Iterator[Job]:
+def jobs(hydra: Any, config_name: str, overrides: list[str], multirun: bool) -> Iterator[Job]:
     """Yield the jobs of a line.
 
     Raises:
@@ -52,7 +70,7 @@ def jobs(hydra: Any, config_name: str, overrides: list[str], multirun: bool, con
     typed = typed_overrides(cfg.hydra)
     if not multirun:
         refuse_study(typed)
-        yield typed, config_or_error(cfg, typed, configure)
+        yield typed, config_or_error(cfg, typed)
         return
     if not cfg.hydra.sweeper._target_.endswith(".BasicSweeper"):
         raise UserError("the jobs of a search cannot be known before: each is chosen by how the ones before it ended")
@@ -61,12 +79,12 @@ def jobs(hydra: Any, config_name: str, overrides: list[str], multirun: bool, con
     (batch,) = BasicSweeper.split_arguments(parsed, None)
     for job in batch:
         composed = hydra.config_loader.load_sweep_config(cfg, list(job))
-        yield job, config_or_error(composed, job, configure)
+        yield job, config_or_error(composed, job)
 
 
-def config_or_error(cfg: DictConfig, typed: list[str], configure: Configure) -> Config | UserError:
+def config_or_error(cfg: DictConfig, typed: list[str]) -> Config | UserError:
     try:
-        return configure(as_a_job_sees(cfg), typed)
+        return configured(as_a_job_sees(cfg), typed)
     except UserError as error:
         return error
 

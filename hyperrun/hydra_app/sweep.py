@@ -23,9 +23,10 @@ from hydra.plugins.sweeper import Sweeper
 from hyperrun.compare import compare, print_comparison, read_runs
 from hyperrun.errors import Preempted, SweepFailed, UserError
 from hyperrun.hydra_app import job as sweep_job
-from hyperrun.hydra_app.compose import Configure, as_a_job_sees, check_jobs, replaced
+from hyperrun.hydra_app.compose import as_a_job_sees, check_jobs, configured
 from hyperrun.hydra_app.job import FirstFailure, JobEnd, failure_marker
 from hyperrun.hydra_app.launchers import ENGINES, passing_signals_on
+from hyperrun.hydra_app.replaced import replaced
 from hyperrun.runs.folder import CONFIG, RunFolder
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.wandb_run import first_line
@@ -56,7 +57,7 @@ class Sweep:
 
 
 @contextmanager
-def leading_sweeps(configure: Configure) -> Iterator[None]:
+def leading_sweeps() -> Iterator[None]:
     """Within the block, whatever Hydra launches is recorded; at its end the table is shown.
 
     Raises:
@@ -67,7 +68,7 @@ def leading_sweeps(configure: Configure) -> Iterator[None]:
     instantiate = Plugins.instantiate_launcher
 
     def instantiate_launcher(self: Plugins, *args: Any, **kwargs: Any) -> Any:
-        return Recorder(instantiate(self, *args, **kwargs), sweep, configure)
+        return Recorder(instantiate(self, *args, **kwargs), sweep)
 
     lost = None
     try:
@@ -105,10 +106,9 @@ class JobsLost(SweepFailed):
 class Recorder:
     """A launcher that notes how its jobs ended, and gives the sweeper the numbers that it expects."""
 
-    def __init__(self, launcher: Any, sweep: Sweep, configure: Configure) -> None:
+    def __init__(self, launcher: Any, sweep: Sweep) -> None:
         self.launcher = launcher
         self.sweep = sweep
-        self.configure = configure
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.launcher, name)
@@ -151,7 +151,7 @@ class Recorder:
             if number not in known:
                 cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
                 with suppress(UserError):  # no config, no run
-                    folder = RunFolder.of(self.configure(as_a_job_sees(cfg), overrides)).path
+                    folder = RunFolder.of(configured(as_a_job_sees(cfg), overrides)).path
                     self.sweep.ends.append(JobEnd(number, "lost", str(folder)))
 
 

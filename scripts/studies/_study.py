@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hyperrun.arguments import Arguments
-from hyperrun.commands.train import configured, through_hydra
 from hyperrun.config import Config, to_dict
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.plan import Job, jobs_to
+from hyperrun.hydra_app.plan import jobs_of
 from hyperrun.runs.folder import RunFolder
 from hyperrun.runs.reading import computed_keys
 
@@ -75,11 +74,8 @@ def study(
 
 def one_of_each(lines: Sequence[Sequence[str]]) -> list[Path]:
     """Return the folders of finished runs, of those that differ in the seed only the first."""
-    jobs: list[Job] = []
-    for line in lines:
-        through_hydra(["-m", *line], jobs_to(jobs.extend, configured))
     found: dict[str, Path] = {}
-    for _, config in jobs:
+    for _, config in (job for line in lines for job in jobs_of(line)):
         if isinstance(config, Config) and (folder := RunFolder.of(config)).state() == "done":
             found.setdefault(json.dumps(computed_keys(to_dict(config)), sort_keys=True), folder.path)
     return list(found.values())

@@ -14,13 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
 from hyperrun import hypernetize
-from hyperrun.analyze.embedding_pictures import (
-    Embeddings,
-    cosines,
-    draw_projection,
-    draw_similarity,
-    layer_embeddings,
-)
+from hyperrun.analyze.embedding_pictures import draw_projection, draw_similarity
+from hyperrun.analyze.embeddings import Embeddings, cosines, layer_embeddings
 from hyperrun.analyze.generated_curves import draw_generated, generated_curves
 from hyperrun.analyze.kernel_pictures import Kernel, arranged, chosen_layers, draw_kernels, tiled
 from hyperrun.analyze.static_study import kernels_side_by_side, made_by_hypernet

@@ -18,6 +18,7 @@ from PIL import Image
 
 from hyperrun.commands import data as command
 from hyperrun.data import corpora, load_images, names_of
+from hyperrun.data.fetch import plain_lines, progress_shown
 from hyperrun.errors import UserError
 
 
@@ -158,14 +159,14 @@ def test_download_of_a_wrong_archive(run, cifar, tmp_path):
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with command.progress_shown() as progress:
+    with progress_shown() as progress:
         progress("file.gz", 1 << 20, 2 << 20)
     shown = capsys.readouterr().err
     assert "file.gz" in shown and "━" in shown and "1.0/2.1 MB" in shown
 
 
 def test_plain_lines_are_few(capsys):
-    progress = command.plain_lines()
+    progress = plain_lines()
     for done in range(1, 1001):
         progress("file", done << 20, 1000 << 20)
     assert capsys.readouterr().err.splitlines() == ["file: 1.0 MiB of 1000.0 MiB", "file: 1000.0 MiB of 1000.0 MiB"]
