@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from torch import nn
 
 from hyperrun.arguments import Arguments
 from hyperrun.config import Config, to_dict
@@ -27,13 +27,11 @@ from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.environment import device_name, git_commit
 from hyperrun.training.distributed import World, join_world
-from hyperrun.training.optim import build_optimizers
+from hyperrun.training.meter import Meter
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 from hyperrun.training.seeds import seed_everything
-from hyperrun.training.timing import in_turn, wait
-
-WARM_UP = 3
-"""Steps before the clock runs: compilation, first allocations."""
+from hyperrun.training.step import TrainingStep
+from hyperrun.training.timing import WARM_UP_STEPS, in_turn, wait
 
 
 def main(argv: list[str]) -> int:
@@ -104,6 +102,7 @@ class Contender:
     step: Callable[[], None]
     trainable: int
     examples: int
+    """Of an optimizer step."""
     unit: str
     """What is counted as examples: images, sequences."""
     precision: str
@@ -161,37 +160,26 @@ def contender(config: Config, world: World) -> Contender:
         torch.cuda.reset_peak_memory_stats()
     task = build_task(config, world)
     precision = choose_precision(config.precision, world.device)
-    step = training_step(task, config, precision)
-    for _ in range(WARM_UP):
+    step = training_step(task, config, precision, world)
+    for _ in range(WARM_UP_STEPS):
         step()
     wait()
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     trainable = count_parameters(task.model).trainable
-    return Contender(step, trainable, task.examples_per_batch, task.unit, precision.name, memory)
+    examples = task.examples_per_batch * config.trainer.accumulate
+    return Contender(step, trainable, examples, task.unit, precision.name, memory)
 
 
-def training_step(task: Task, config: Config, precision: Precision) -> Callable[[], None]:
-    """Return what does one step on the next batch: as the training loop does, without what is logged and kept."""
-    optimizers = build_optimizers(config.optim, task.model)
-    scaler = torch.amp.GradScaler(precision.device_type, enabled=precision.needs_scaler)
-    loss_module: nn.Module = torch.compile(task.loss) if config.compile else task.loss  # type: ignore[assignment]
-    batches = task.batches(0)
+def training_step(task: Task, config: Config, precision: Precision, world: World) -> Callable[[], None]:
+    """Return what does the next optimizer step of a run that starts afresh, at each call."""
+    step, meter = TrainingStep(task, config, precision, world), Meter(world)
+    numbers, batches = itertools.count(), task.batches(0)
     task.model.train()
 
-    def step() -> None:
-        with precision.autocast():
-            loss, _ = loss_module(*next(batches))
-        scaler.scale(loss).backward()
-        if config.trainer.clip_norm is not None:
-            for optimizer in optimizers:
-                scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(task.model.parameters(), config.trainer.clip_norm)
-        for optimizer in optimizers:
-            scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
-        scaler.update()
+    def one() -> None:
+        step(next(numbers), batches, meter)
 
-    return step
+    return one
 
 
 def table(report: dict[str, Any]) -> Table:

@@ -34,6 +34,7 @@ from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks
 from hyperrun.training.loop import LoopState, train
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
+from hyperrun.training.recorder import throughput
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
 
@@ -226,13 +227,6 @@ def select_and_test(
     best = checkpoint.load(folder.checkpoints / "best.pt", world.device)
     task.model.load_state_dict(best["model"])
     test = task.evaluate("test", precision)
-    examples, seconds = state.timed_examples, state.timed_s
-    if not examples:  # so short a run that all of it was warm-up
-        examples, seconds = state.step * task.examples_per_batch * config.trainer.accumulate, state.train_s
-    speed = {"throughput/examples_per_s": round(examples / max(seconds, 1e-9), 1)}
-    if task.tokens_per_example is not None:
-        tokens = examples * task.tokens_per_example
-        speed["throughput/tokens_per_s"] = round(tokens / max(seconds, 1e-9), 1)
     return {
         "status": "finished",
         **state.made_with,
@@ -241,7 +235,7 @@ def select_and_test(
         "best/step": best["step"],
         "steps": state.step,
         "time/train_s": round(state.train_s, 2),
-        **speed,
+        **throughput(state, task, config),
         "fp16/skipped_steps": state.skipped,
     }
 

@@ -14,10 +14,10 @@ from hyperrun.data import load_images
 from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import as_hypernetized
-from hyperrun.metrics import higher_is_better
 from hyperrun.models import build_model
 from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
 from hyperrun.training.precision import Precision
+from hyperrun.training.task import Task
 
 
 class ClassificationLoss(nn.Module):
@@ -51,15 +51,12 @@ class ClassificationLoss(nn.Module):
         return loss + penalty, {**stats, "generated_l2": penalty.detach()}
 
 
-class Classification:
+class Classification(Task):
     """What the training loop needs to know about classifying images."""
 
     name = "classification"
     metric = "accuracy"
-    higher_is_better = higher_is_better(metric)
-    selects_last = False
     unit = "images"
-    tokens_per_example = None
 
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, ImageData)
@@ -99,9 +96,9 @@ class Classification:
             "data/std": [round(value, 6) for value in self.data.std.tolist()],
         }
 
-    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield training batches without end, from batch number `start` (0 is the first of epoch 0)."""
-        return self.loader.stream(start)
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of an epoch from its batch `start` on: what ClassificationLoss.forward takes."""
+        return self.loader.train_batches(epoch, start)
 
     @torch.no_grad()
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
@@ -123,17 +120,3 @@ class Classification:
         loss, correct, count = sum_over_ranks(sums, self.world).tolist()
         self.model.train()
         return {"loss": loss / count, "accuracy": correct / count}
-
-    def closing_words(self, precision: Precision) -> str | None:
-        """Return what is shown after the result: nothing."""
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what besides the model a resumed run needs: nothing, since a batch follows from its number."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-    def check_fits(self, state: dict[str, Any]) -> None:
-        """Accept every checkpoint: one of other images or classes has weights of other shapes."""

@@ -22,11 +22,11 @@ from hyperrun.data.loader import read
 from hyperrun.errors import UserError
 from hyperrun.hypernets import AutoDecoderConfig, EmbeddedGenerator, as_hypernetized
 from hyperrun.hypernets.generated_statistics import evenly
-from hyperrun.metrics import higher_is_better
 from hyperrun.models import build_model
 from hyperrun.targets.siren import pixel_centres
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
+from hyperrun.training.task import Task
 
 
 def psnr(colours: Tensor, wanted: Tensor) -> Tensor:
@@ -101,16 +101,12 @@ def colours_of(images: Tensor) -> Tensor:
     return images.flatten(2).mT.float() / 255
 
 
-class ImageFitting:
+class ImageFitting(Task):
     """What the training loop needs to know about images as networks."""
 
     name = "image_fitting"
     metric = "psnr"
-    higher_is_better = higher_is_better(metric)
-    selects_last = False
     unit = "images"
-    tokens_per_example = None
-    model: nn.Module
 
     def __init__(self, config: Config, world: World) -> None:
         """Build the model and put the training images on the device, as uint8.
@@ -151,26 +147,23 @@ class ImageFitting:
 
     # ---------------------------------------------------------------- training
 
-    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield training batches without end, from batch number `start`: what ImageLoss.forward takes.
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the batches of an epoch from its batch `start` on: what ImageLoss.forward takes.
 
         A batch follows from its number and the seed alone. Where not all pixels are used, all images of a batch have
         the same ones.
         """
         device = self.world.device
-        epoch, offset = divmod(start, self.batches_per_epoch)
-        while True:
-            order = torch.randperm(len(self.images), generator=seeded(self.seed, epoch, "order"))
-            for batch in range(offset, self.batches_per_epoch):
-                first = batch * self.examples_per_batch + self.world.rank * self.share
-                numbers = order[first : first + self.share].to(device)
-                pixels, wanted = self.pixels, colours_of(self.images[numbers])
-                if self.points < len(pixels):
-                    drawn = torch.randperm(len(pixels), generator=seeded(self.seed, epoch, "points", batch))
-                    chosen = drawn[: self.points].to(device)
-                    pixels, wanted = pixels[chosen], wanted[:, chosen]
-                yield pixels.expand(len(numbers), -1, -1), numbers, wanted
-            epoch, offset = epoch + 1, 0
+        order = torch.randperm(len(self.images), generator=seeded(self.seed, epoch, "order"))
+        for batch in range(start, self.batches_per_epoch):
+            first = batch * self.examples_per_batch + self.world.rank * self.share
+            numbers = order[first : first + self.share].to(device)
+            pixels, wanted = self.pixels, colours_of(self.images[numbers])
+            if self.points < len(pixels):
+                drawn = torch.randperm(len(pixels), generator=seeded(self.seed, epoch, "points", batch))
+                chosen = drawn[: self.points].to(device)
+                pixels, wanted = pixels[chosen], wanted[:, chosen]
+            yield pixels.expand(len(numbers), -1, -1), numbers, wanted
 
     # ---------------------------------------------------------------- evaluation
 
@@ -213,22 +206,6 @@ class ImageFitting:
         """Return how many images of a split are fitted when it is evaluated."""
         most = self.cfg.test_images if split == "test" else self.cfg.val_images
         return min(most or math.inf, len(self.split(split)))  # pyright: ignore[reportReturnType]
-
-    # ---------------------------------------------------------------- the rest of a task
-
-    def closing_words(self, precision: Precision) -> str | None:
-        """Return what is shown after the result: nothing; the commands to go on with have `hyperrun sample`."""
-        return None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what besides the model (and its latents) a resumed run needs: nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-    def check_fits(self, state: dict[str, Any]) -> None:
-        """Accept every checkpoint: one of more or fewer images, or of other colours, has weights of other shapes."""
 
 
 def batch_sizes(wanted: int, images: int, world: World) -> tuple[int, int]:

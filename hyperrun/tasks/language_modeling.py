@@ -17,10 +17,10 @@ from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
-from hyperrun.metrics import higher_is_better
 from hyperrun.models import build_model
 from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
 from hyperrun.training.precision import Precision
+from hyperrun.training.task import Task
 
 SAMPLE_LENGTH = 240
 """Symbols of the sample that a finished run shows."""
@@ -50,19 +50,18 @@ class LanguageLoss(nn.Module):
         return loss, stats if self.words else {**stats, "bpc": loss.detach() / math.log(2)}
 
 
-class LanguageModeling:
+class LanguageModeling(Task):
     """What the training loop needs to know about modelling text."""
 
     name = "language_modeling"
-    selects_last = False
     unit = "sequences"
+    loss: LanguageLoss
 
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, TextData)
         trainer = config.trainer
         self.text = load_text(config.data)
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
-        self.higher_is_better = higher_is_better(self.metric)
         self.model = build_model(config, self.text.inputs).to(world.device)
         self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)
         self.world, self.wanted_streams = world, trainer.batch_size
@@ -91,12 +90,9 @@ class LanguageModeling:
         """Return what summary.json says about the data."""
         return self.text.facts()
 
-    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
-        """Yield training chunks without end, from batch number `start` (0 is the first of epoch 0)."""
-        epoch, offset = divmod(start, self.batches_per_epoch)
-        while True:
-            yield from self.loader.train_batches(epoch, offset)
-            epoch, offset = epoch + 1, 0
+    def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
+        """Yield the chunks of an epoch from its chunk `start` on: what LanguageLoss.forward takes."""
+        return self.loader.train_batches(epoch, start)
 
     @torch.no_grad()
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:

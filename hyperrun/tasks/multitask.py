@@ -24,11 +24,11 @@ from hyperrun.data import load_tasks
 from hyperrun.data.kinds import TaskData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import as_hypernetized
-from hyperrun.metrics import higher_is_better
 from hyperrun.models import build_model, check_steps_for_tasks
 from hyperrun.training.distributed import World, share_buffers, sum_over_ranks, synchronize_norms
 from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision, choose_precision
+from hyperrun.training.task import Task
 
 TaskBatch = tuple[Tensor, Tensor, Tensor]
 """float [K, B, C, H, W], int64 [K, B], int64 [K]: B examples of each of K tasks, and which tasks these are."""
@@ -79,14 +79,13 @@ def weights_of(model: nn.Module, tasks: Tensor) -> dict[str, Tensor]:
     return hyper.weights(tasks)
 
 
-class MultiTask:
+class MultiTask(Task):
     """What the training loop needs to know about learning several tasks."""
 
     name = "multitask_classification"
     metric = "accuracy"
-    higher_is_better = higher_is_better(metric)
     unit = "images"
-    tokens_per_example = None
+    loss: MultiTaskLoss
 
     def __init__(self, config: Config, world: World) -> None:
         assert isinstance(config.data, TaskData)
@@ -204,16 +203,9 @@ class MultiTask:
         loss, correct, count = sum_over_ranks(sums, self.world).tolist()
         return loss / count, correct / count
 
-    def closing_words(self, precision: Precision) -> str | None:
-        """Return what is shown after the result: nothing."""
-        return None
-
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run needs: what earlier tasks are held to, and how well they went."""
         return {"earlier": self.loss.earlier, "learned": list(self.learned)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.loss.earlier, self.learned = state["earlier"], list(state["learned"])
-
-    def check_fits(self, state: dict[str, Any]) -> None:
-        """Accept every checkpoint: one of other tasks has other embeddings or weights of other shapes."""

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+WARM_UP_STEPS = 3
+"""Steps at the start that do not count towards throughput or a comparison: compilation, first allocations."""
+
 
 def in_turn(
     variants: Mapping[str, Callable[[], None]],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
-    warm_up: int = 3,
+    warm_up: int = WARM_UP_STEPS,
 ) -> dict[str, list[float]]:
     """Run every variant once in each round, in rotating order; return name -> seconds of each round.
 

@@ -39,6 +39,11 @@ def test_lists_stand_side_by_side_with_one_twin(here: Here) -> None:
     assert [row["direct"] for row in found] == [None, "cnn", "cnn"] and {row["batch"] for row in found} == {16}
 
 
+def test_a_step_is_an_optimizer_step(here: Here) -> None:
+    (row,) = rows(here, "model=cnn", "trainer.batch_size=16", "trainer.accumulate=3", "trainer.ema=0.9")
+    assert row["batch"] == 48 and row["examples_per_s"] == pytest.approx(48 / row["step_s"])
+
+
 def test_a_twin_that_is_named_is_taken() -> None:
     hyper, direct = (compose_config([f"model={name}", "data=cifar10"]) for name in ("hyperresnet", "resnet"))
     found = with_twins([hyper, direct])
@@ -58,7 +63,7 @@ def test_a_step_learns() -> None:
     config = compose_config(["model=hypercnn", "precision=float32"])
     task = build_task(config, WORLD)
     before = task.evaluate("val", choose_precision("float32", WORLD.device))["loss"]
-    step = training_step(task, config, choose_precision("float32", WORLD.device))
+    step = training_step(task, config, choose_precision("float32", WORLD.device), WORLD)
     for _ in range(20):
         step()
     assert task.evaluate("val", choose_precision("float32", WORLD.device))["loss"] < before - 0.1

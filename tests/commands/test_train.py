@@ -255,10 +255,10 @@ def test_a_defect_of_ours_keeps_its_traceback(start: Start, tmp_path: Path) -> N
         "train",
         *FAST,
         before="""
-import hyperrun.training.loop as loop
+from hyperrun.training import step as training_step
 def broken(*args):
     raise AttributeError("a defect")
-loop.lr_factor = broken
+training_step.lr_factor = broken
 """,
     )
     assert running.wait() == 1
@@ -421,13 +421,13 @@ def test_no_color_is_respected(start: Start) -> None:
 def test_cursor_is_back_after_an_interrupt(start: Start) -> None:
     hook = """
 import os, signal
-import hyperrun.training.loop as loop
-real = loop.lr_factor
+from hyperrun.training import step as training_step
+real = training_step.lr_factor
 def lr_factor(schedule, step, total):
     if step == 30:
         os.kill(os.getpid(), signal.SIGINT)
     return real(schedule, step, total)
-loop.lr_factor = lr_factor
+training_step.lr_factor = lr_factor
 """
     line = ("train", *FAST, "trainer.max_steps=1000", "trainer.log_every=1")
     running, written = on_a_terminal(start, *line, columns=80, env={"TERM": "xterm-256color"}, before=hook)

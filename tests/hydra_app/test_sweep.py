@@ -115,13 +115,13 @@ train.run = run
 
 
 DEFECT = """
-import hyperrun.training.loop as loop
-real = loop.lr_factor
+from hyperrun.training import step as training_step
+real = training_step.lr_factor
 def broken(schedule, step, total):
     if total == 4:
         raise AttributeError("a defect")
     return real(schedule, step, total)
-loop.lr_factor = broken
+training_step.lr_factor = broken
 """
 
 

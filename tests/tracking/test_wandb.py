@@ -144,13 +144,13 @@ def test_failed_run_is_marked_failed(tmp_path: Path) -> None:
 
 HALFWAY = """
 import os, signal
-from hyperrun.training import loop
-real, steps = loop.lr_factor, [0]
+from hyperrun.training import step as training_step
+real, steps = training_step.lr_factor, [0]
 def lr_factor(schedule, step, total):
     if step == {step}:
         os.kill(os.getpid(), signal.{signal})
     return real(schedule, step, total)
-loop.lr_factor = lr_factor
+training_step.lr_factor = lr_factor
 """
 
 

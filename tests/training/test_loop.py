@@ -1,152 +1,34 @@
-"""The training loop, on a task of a few numbers: what it computes, when it stops, and that it resumes exactly."""
+"""The training loop, on a task of a few numbers: what it computes, what it writes, and when it stops."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from hyperrun.config import Config
 from hyperrun.errors import RunFailed
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, MLPHypernet
-from hyperrun.runs.folder import RunFolder
 from hyperrun.runs.metrics_file import read_metrics
-from hyperrun.tasks import Task
-from hyperrun.tracking.console import Console, describe
-from hyperrun.tracking.wandb_run import WandbRun
-from hyperrun.training import checkpoint, loop
-from hyperrun.training.distributed import World
-from hyperrun.training.loop import LoopState, train
+from hyperrun.tracking.console import describe
+from hyperrun.training import checkpoint, recorder
 from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision
 from hyperrun.training.schedules import MultiStepSchedule
-from hyperrun.training.seeds import seed_everything
-from hyperrun.training.stop import StopRequest
-
-WORLD = World(0, 1, torch.device("cpu"))
-FLOAT32 = Precision("float32", "", "cpu")
-WALL_CLOCK = ("time/train_s", "throughput/examples_per_s")
-
-
-class Squares(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = (self.model(x) - y).square().mean()
-        return loss, {"loss": loss.detach()}
-
-
-class Regression:
-    """A linear model (with dropout if asked for) on 24 fixed examples; batch number n is always the same examples."""
-
-    name, metric, higher_is_better, selects_last, unit = "regression", "loss", False, False, "examples"
-
-    def __init__(self, batch_size: int = 4, dropout: float = 0.0) -> None:
-        self.model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(dropout)).double()
-        self.loss = Squares(self.model)
-        generator = torch.Generator().manual_seed(9)
-        self.x = torch.randn(24, 3, generator=generator, dtype=torch.float64)
-        self.y = self.x[:, :2] * 2 - 1
-        self.batches_per_epoch = 24 // batch_size
-        self.examples_per_batch = batch_size
-        self.evaluations = 0
-
-    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for number in range(start, 10**9):
-            at = number % self.batches_per_epoch * self.examples_per_batch
-            yield self.batch(
-                number, self.x[at : at + self.examples_per_batch], self.y[at : at + self.examples_per_batch]
-            )
-
-    def batch(self, number: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return batch `number` (0 is the first); tasks below make something happen here."""
-        return x, y
-
-    @torch.no_grad()
-    def evaluate(self, split: str, precision: Precision) -> dict[str, float]:
-        self.evaluations += 1
-        self.model.eval()
-        loss = (self.model(self.x) - self.y).square().mean().item()
-        self.model.train()
-        return {"loss": loss}
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert state == {}
-
-
-@cache
-def composed() -> Config:
-    return compose_config(["model=cnn", "optim=sgd", "schedule=constant", "optim.lr=0.05", "optim.weight_decay=0"])
-
-
-def config(optim: dict[str, Any] | None = None, schedule: Any = None, **trainer: Any) -> Config:
-    base = composed()
-    defaults = {"max_steps": 12, "log_every": 4, "eval_every": 6, "save_every_s": 1e9}
-    return replace(
-        base,
-        trainer=replace(base.trainer, **{**defaults, **trainer}),
-        optim=replace(base.optim, **(optim or {})),
-        schedule=schedule or base.schedule,
-    )
-
-
-class Run:
-    """A run folder and what trains in it; each call of `go` is a process of its own as far as the loop can tell."""
-
-    def __init__(self, path: Path, config: Config) -> None:
-        self.folder, self.config = RunFolder(path), config
-        self.state: LoopState | None = None
-
-    def go(self, task: Task, resume: bool = False, precision: Precision = FLOAT32) -> Task:
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        last = self.folder.checkpoints / "last.pt"
-        resume_from = checkpoint.load(last) if resume else None
-        with StopRequest(lambda _: None) as stop:
-            console, wandb = Console(silent=True), WandbRun(None, print)
-            self.state = train(task, self.config, precision, WORLD, self.folder, console, wandb, stop, resume_from)
-        return task
-
-    def rows(self, *without: str) -> list[dict[str, Any]]:
-        lines = self.folder.metrics.read_text().splitlines()
-        return [{k: v for k, v in json.loads(line).items() if k not in without} for line in lines]
-
-    def saved(self, name: str = "last") -> dict[str, Any]:
-        return checkpoint.load(self.folder.checkpoints / f"{name}.pt")
-
-
-def trained(path: Path, task: Task, config: Config) -> Run:
-    run = Run(path, config)
-    run.go(task)
-    return run
-
-
-def regression(seed: int = 0, cls: type[Regression] = Regression, **keys: Any) -> Any:
-    seed_everything(seed)
-    return cls(**keys)
-
-
-def weights(task: Task) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in task.model.parameters()])
-
+from tests.training.regression import (
+    FLOAT32,
+    WALL_CLOCK,
+    Regression,
+    Run,
+    Squares,
+    Stopped,
+    config,
+    regression,
+    trained,
+    weights,
+)
 
 # ---------------------------------------------------------------- what a step computes
 
@@ -176,7 +58,7 @@ class Generating(Regression):
 def test_what_the_hypernet_makes_is_logged_and_training_does_not_notice(tmp_path, monkeypatch):
     logging = regression(cls=Generating)
     logged = trained(tmp_path / "logged", logging, config())
-    monkeypatch.setattr(loop, "generated_statistics", lambda model: {})
+    monkeypatch.setattr(recorder, "generated_statistics", lambda model: {})
     silent = regression(cls=Generating)
     plain = trained(tmp_path / "plain", silent, config())
     assert torch.equal(weights(logging), weights(silent))
@@ -332,17 +214,6 @@ def test_a_run_that_lost_patience_trains_no_further_when_resumed(tmp_path):
     assert run.rows() == rows
 
 
-class Stopped(Regression):
-    """Sends the process a signal while batch 5 is fed."""
-
-    signal = signal.SIGTERM
-
-    def batch(self, number, x, y):
-        if number == 5:
-            os.kill(os.getpid(), self.signal)
-        return x, y
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
 def test_a_signal_ends_the_step_saves_and_returns(tmp_path, monkeypatch, number):
     monkeypatch.setattr(Stopped, "signal", number)
@@ -410,7 +281,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, trainer):
 def test_the_first_checkpoints_come_sooner(tmp_path, monkeypatch):
     """Of a short run that is killed something is left; of a long one no time is lost."""
     seconds = itertools.count()
-    monkeypatch.setattr("hyperrun.training.loop.time.monotonic", lambda: next(seconds) / 4)
+    monkeypatch.setattr("hyperrun.training.recorder.time.monotonic", lambda: next(seconds) / 4)
     saved: list[int] = []
     real = checkpoint.save
 
@@ -479,97 +350,3 @@ def test_fp16_clips_the_gradient_itself_and_not_the_scaled_one(tmp_path):
         tasks.append(run.go(regression(cls=Overflowing), precision=Precision("fp16", "", "cpu")))
         assert run.state.skipped == 0
     assert torch.equal(weights(tasks[0]), weights(tasks[1]))
-
-
-# ---------------------------------------------------------------- resuming
-
-
-class Killed(Exception):
-    pass
-
-
-class Mortal(Regression):
-    """Dies while the batch of its number is fed; with dropout, so that generators count."""
-
-    def __init__(self, dies_at: int | None = None, **keys) -> None:
-        super().__init__(dropout=0.3, **keys)
-        self.dies_at = dies_at
-
-    def batch(self, number, x, y):
-        if number == self.dies_at:
-            raise Killed
-        return x, y
-
-
-EVERYTHING = {"accumulate": 2, "ema": 0.9, "clip_norm": 0.5, "eval_every": 5, "log_every": 4, "max_steps": 14}
-
-
-def assert_equal_ends(run: Run, task: Task, whole: Run, expected: Task) -> None:
-    assert torch.equal(weights(task), weights(expected))
-    assert run.rows(*WALL_CLOCK) == whole.rows(*WALL_CLOCK)
-    for name in ("last", "best"):
-        a, b = run.saved(name), whole.saved(name)
-        assert a.keys() == b.keys()
-        for key, value in a["model"].items():
-            assert torch.equal(value, b["model"][key])
-    assert run.saved()["loop"]["best_step"] == whole.saved()["loop"]["best_step"]
-
-
-@pytest.mark.parametrize("dies_at", [3, 9, 10, 15, 27])
-def test_killed_and_resumed_equals_uninterrupted(tmp_path, dies_at):
-    """Saving at every step; the kill comes in the first or the second half of an accumulated step, at any phase of
-    logging and evaluating."""
-    cfg = config({"momentum": 0.9}, **EVERYTHING, save_every_s=0)
-    expected = regression(cls=Mortal)
-    whole = trained(tmp_path / "whole", expected, cfg)
-
-    run = Run(tmp_path / "killed", cfg)
-    with pytest.raises(Killed):
-        run.go(regression(cls=Mortal, dies_at=dies_at))
-    assert run.saved()["loop"]["step"] == dies_at // 2
-    task = run.go(regression(seed=5, cls=Mortal), resume=True)  # a seed that would show if anything were drawn anew
-    assert_equal_ends(run, task, whole, expected)
-
-
-def test_rows_after_the_checkpoint_are_not_doubled(tmp_path):
-    """Saved in the middle of a logging window (step 6), killed after two more rows: those are written once."""
-
-    class StoppedMortal(Mortal):
-        def batch(self, number, x, y):
-            if number == 11:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return x, y
-
-    cfg = config(**EVERYTHING)
-    expected = regression(cls=Mortal)
-    whole = trained(tmp_path / "whole", expected, cfg)
-
-    run = trained(tmp_path / "stopped", regression(cls=StoppedMortal), cfg)
-    assert run.state.step == 6
-    with pytest.raises(Killed):
-        run.go(regression(cls=Mortal, dies_at=25), resume=True)
-    assert run.rows()[-1]["step"] == 12
-    assert run.saved()["loop"]["step"] == 6
-    task = run.go(regression(cls=Mortal), resume=True)
-    assert_equal_ends(run, task, whole, expected)
-    steps = [(row["step"], "val/loss" in row) for row in run.rows()]
-    assert len(steps) == len(set(steps))
-
-
-def test_a_finished_run_resumed_stays_as_it_is(tmp_path):
-    first = regression(cls=Mortal)
-    run = trained(tmp_path, first, config(**EVERYTHING))
-    before = run.rows()
-    again = run.go(regression(seed=3, cls=Mortal), resume=True)
-    assert torch.equal(weights(again), weights(first))
-    assert run.rows() == before
-
-
-def test_training_time_and_throughput_are_counted_on(tmp_path):
-    run = trained(tmp_path, regression(cls=Stopped), config(log_every=1))
-    first = run.state
-    assert first.train_s > 0
-    assert first.timed_examples == 4 * (6 - 3)  # three steps of warming up
-    run.go(regression(), resume=True)
-    assert run.state.train_s > first.train_s
-    assert run.state.timed_examples == 4 * (6 - 3) * 2
