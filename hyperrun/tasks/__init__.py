@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hyperrun.config import Config
-from hyperrun.targets import takes_coordinates
+from hyperrun.errors import UserError
+from hyperrun.registry import choices, chosen
+from hyperrun.tasks import classification, image_fitting, language_modeling, multitask  # noqa: F401 (they register)
 from hyperrun.training.distributed import World
 from hyperrun.training.task import Task
 
-__all__ = ["Task", "build_task"]
-
 
 def build_task(config: Config, world: World) -> Task:
-    """Return the task that the kind of data and target calls for, with its model built and initialized."""
-    if config.data.kind == "text":
-        from hyperrun.tasks.language_modeling import LanguageModeling
+    """Return the task that the kind of data and target calls for, with its model built and initialized.
 
-        return LanguageModeling(config, world)
-    if config.data.kind == "tasks":
-        from hyperrun.tasks.multitask import MultiTask
+    Raises:
+        UserError: data that no task learns from; parts that do not fit together; data that are missing.
+    """
+    return task_class(config)(config, world)
 
-        return MultiTask(config, world)
-    if takes_coordinates(config.target):
-        from hyperrun.tasks.image_fitting import ImageFitting
 
-        return ImageFitting(config, world)
-    from hyperrun.tasks.classification import Classification
-
-    return Classification(config, world)
+def task_class(config: Config) -> Callable[[Config, World], Task]:
+    """Return the task registered for this kind of data and what the target takes, else the first for this kind of data:
+    it says what is wrong with the target."""
+    takes = chosen("target", config.target.kind).facts["takes"]
+    fits = [one for one in choices("task").values() if one.facts["data"] == config.data.kind]
+    if not fits:
+        raise UserError(f"no task learns from data of the kind {config.data.kind}: data={config.data.name}")
+    exact = [one for one in fits if one.facts.get("takes") == takes]
+    return (exact or fits)[0].build

@@ -15,6 +15,7 @@ from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import as_hypernetized
 from hyperrun.models import build_model
+from hyperrun.registry import register
 from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
@@ -51,6 +52,7 @@ class ClassificationLoss(nn.Module):
         return loss + penalty, {**stats, "generated_l2": penalty.detach()}
 
 
+@register("task", "classification", data="images", takes="images")
 class Classification(Task):
     """What the training loop needs to know about classifying images."""
 

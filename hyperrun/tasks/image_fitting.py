@@ -23,6 +23,7 @@ from hyperrun.errors import UserError
 from hyperrun.hypernets import AutoDecoderConfig, EmbeddedGenerator, as_hypernetized
 from hyperrun.hypernets.generated_statistics import evenly
 from hyperrun.models import build_model
+from hyperrun.registry import register
 from hyperrun.targets.siren import pixel_centres
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
@@ -101,6 +102,7 @@ def colours_of(images: Tensor) -> Tensor:
     return images.flatten(2).mT.float() / 255
 
 
+@register("task", "image_fitting", data="images", takes="coordinates")
 class ImageFitting(Task):
     """What the training loop needs to know about images as networks."""
 

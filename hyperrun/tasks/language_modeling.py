@@ -18,6 +18,7 @@ from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
 from hyperrun.models import build_model
+from hyperrun.registry import register
 from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
@@ -50,6 +51,7 @@ class LanguageLoss(nn.Module):
         return loss, stats if self.words else {**stats, "bpc": loss.detach() / math.log(2)}
 
 
+@register("task", "language_modeling", data="text", takes="text")
 class LanguageModeling(Task):
     """What the training loop needs to know about modelling text."""
 

@@ -25,6 +25,7 @@ from hyperrun.data.kinds import TaskData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import as_hypernetized
 from hyperrun.models import build_model, check_steps_for_tasks
+from hyperrun.registry import register
 from hyperrun.training.distributed import World, share_buffers, sum_over_ranks, synchronize_norms
 from hyperrun.training.optim import total_steps
 from hyperrun.training.precision import Precision, choose_precision
@@ -79,6 +80,7 @@ def weights_of(model: nn.Module, tasks: Tensor) -> dict[str, Tensor]:
     return hyper.weights(tasks)
 
 
+@register("task", "multitask_classification", data="tasks", takes="images")
 class MultiTask(Task):
     """What the training loop needs to know about learning several tasks."""
 
