@@ -172,8 +172,8 @@ def test_an_experiment_of_ones_own_builds_on_a_base(tmp_path: Path) -> None:
     ours = to_dict(compose_config(["experiment=ha2016/ptb_lstm1000"]))
     for same in ("data", "optim", "schedule", "trainer", "hypernet"):
         assert found[same] == ours[same]
-    assert found["target"] == ours["target"] | {"cell": "rnn", "hidden_size": 512}
-    assert (found["experiment"], found["model"], found["paper"]) == ("mine", "rnn", None)
+    assert found["target"] == ours["target"] | {"cell": "lnlstm", "hidden_size": 512}
+    assert (found["experiment"], found["model"], found["paper"]) == ("mine", "lnlstm", None)
     other = composed_with(tmp_path, {}, "experiment=mine", "optim=adamw", "data=pydocs", "optim.lr=0.5")
     assert other["optim"] == to_dict(compose_config(["optim=adamw"]))["optim"] | {"lr": 0.5}
     assert other["data"] == to_dict(compose_config(["data=pydocs"]))["data"] and other["target"] == found["target"]
@@ -199,11 +199,10 @@ def test_data_of_ones_own_build_on_ours(tmp_path: Path) -> None:
     assert composed_with(tmp_path, {}, wrn, "data=mine")["data"] == own, "not the experiment's crop_padding"
 
 
-def test_a_file_of_ones_own_may_choose_another_group(tmp_path: Path) -> None:
-    mine = "defaults: [adam, _self_, override /schedule: constant]\nlr: 0.125\n"
+def test_an_optimizer_of_ones_own_builds_on_ours(tmp_path: Path) -> None:
+    mine = "defaults: [adam, _self_]\nlr: 0.125\n"
     found = composed_with(tmp_path, {"optim/mine": mine}, "experiment=ha2016/cifar10_hyperresnet40_1", "optim=mine")
     assert found["optim"] == to_dict(compose_config(["optim=adam"]))["optim"] | {"lr": 0.125}
-    assert composed_with(tmp_path, {}, "optim=mine")["schedule"]["kind"] == "constant"
 
 
 def test_a_trainer_of_ones_own_wins_over_an_experiment(tmp_path: Path) -> None:
