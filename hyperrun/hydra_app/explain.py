@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hyperrun.conf_dir import CONF_DIR, choices
+from hyperrun.conf_dir import CONF_DIR, choices, is_base
 from hyperrun.config import one_line
 from hyperrun.errors import UserError, listed, nearest
 from hyperrun.hydra_app.overrides import first_job
@@ -36,7 +36,7 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         parts = str(error.missing_cfg_file).split("/")
         depth = 2 if parts[0] == "hydra" else 1  # hydra/launcher=slurm, experiment=ha2016/mnist_cnn
         group, choice = "/".join(parts[:depth]), "/".join(parts[depth:])
-        options = sorted({*error.options, *choices(group)})
+        options = sorted({*choices(group), *(name for name in error.options if not is_base(name))})
         return f"{group} has no choice '{choice}'{nearest(choice, options)} (allowed: {listed(choice, options)})"
     if isinstance(error, OverrideParseException):
         if "=" not in error.override:
@@ -56,8 +56,8 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
         return f"cannot write to {error.filename}: {error.strerror} (outputs=DIR names another place)"
     if isinstance(error, ValueError) and "Config group override" in str(error):
         for group, _, choice in (word.partition("=") for word in argv):
-            options = list(choices(group)) if group else []
-            if options and choice not in options:
+            options = list(choices(group))
+            if group and options and choice not in options:
                 return f"{group} has no choice '{choice}' (allowed: {listed(choice, options)})"
     return str(error) if isinstance(error, ValueError) else None
 

@@ -44,13 +44,17 @@ BORROWED = {
             "hydra._internal.hydra:ConfigLoaderImpl",  # replaced by compose.ConfigLoader, to run, to print, for sweeps
             "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_configuration",  # which ConfigLoader extends
             "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_sweep_config",
+            "hydra._internal.config_loader_impl:ConfigLoaderImpl.get_group_options",
+            "hydra._internal.config_loader_impl:ConfigLoaderImpl._compose_config_from_defaults_list",
+            "hydra._internal.config_repository:IConfigRepository",  # its type
+            "hydra.core.default_element:ResultDefault",  # a file that a config is composed of
             "hydra._internal.utils:_run_app",  # replaced where jobs are planned instead of run (plan.py)
             "hydra._internal.core_plugins.basic_sweeper:BasicSweeper.split_arguments",  # called there
             "hydra.core.plugins:Plugins.instantiate_launcher",  # replaced, to record how jobs end (sweep.py)
             "hydra.plugins.sweeper:Sweeper.validate_batch_is_legal",  # replaced by compose.check_jobs (sweep.py)
         ),
         of_instances=(
-            "hydra._internal.config_loader_impl:ConfigLoaderImpl.repository",  # a group's own file (compose.py)
+            "hydra._internal.config_loader_impl:ConfigLoaderImpl.repository",  # whether there is a group
         ),
     ),
     "omegaconf": Borrowed(
