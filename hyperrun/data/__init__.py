@@ -29,7 +29,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hyperrun.config import DataConfig
-from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text  # noqa: F401 (in the order of lists)
+
+# isort: off  (they register, in the order in which lists show them)
+from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text  # noqa: F401
+
+# isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
 from hyperrun.data.kinds import ImageData, TaskData, TextData
 from hyperrun.data.sources import Source, data_root
