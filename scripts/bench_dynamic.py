@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hyperrun.hypernets import DynamicConfig
-from hyperrun.hypernets.dynamic import HyperLSTM
+from hyperrun.hypernets.hyper_layers import HyperLSTMLayer
 from hyperrun.hypernets.hyperlstm_fast.compiled_phases import why_not_compiled
 from hyperrun.targets.recurrent import LSTMLayer
 from hyperrun.tracking.environment import device_name, git_commit
@@ -45,7 +45,7 @@ TURN = 0.2
 def hyper_lstm(size: str, norm: bool, fast: str) -> nn.Module:
     inputs, hidden, hyper_size, z_dim, _, _ = SIZES[size]
     cfg = DynamicConfig("dynamic", hyper_size, z_dim, "scaled", "new", "symmetry_broken", 0.0, 1.0, fast)
-    return HyperLSTM(LSTMLayer(inputs, hidden, norm), cfg)
+    return HyperLSTMLayer(LSTMLayer(inputs, hidden, norm), cfg)
 
 
 VARIANTS: dict[str, tuple[Callable[[str], nn.Module], bool]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
+from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, HyperRNNLayer
 from hyperrun.targets.recurrent import LSTMLayer, RNNLayer
 
 GATES = "igfo"
@@ -52,7 +52,7 @@ def lstm_step(layer: LSTMLayer, x: Tensor, h: Tensor, c: Tensor, kept: Tensor | 
 
 
 def hyper_lstm_step(
-    layer: HyperLSTM, x: Tensor, state: list[Tensor], kept: Tensor | None, hyper_kept: Tensor | None
+    layer: HyperLSTMLayer, x: Tensor, state: list[Tensor], kept: Tensor | None, hyper_kept: Tensor | None
 ) -> list[Tensor]:
     """Eqs. 10 to 13 for one example: x [I]; state h [H], c [H], a [N], a's cell [N]."""
     h, c, a, a_c = state
@@ -80,7 +80,7 @@ def rnn_step(layer: RNNLayer, x: Tensor, h: Tensor) -> Tensor:
     return torch.tanh(layer.w_h.T @ h + layer.w_x.T @ x + layer.bias)
 
 
-def hyper_rnn_step(layer: HyperRNN, x: Tensor, state: list[Tensor]) -> list[Tensor]:
+def hyper_rnn_step(layer: HyperRNNLayer, x: Tensor, state: list[Tensor]) -> list[Tensor]:
     """Eqs. 4 to 8 for one example, with the weight matrices of this step actually made: x [I]; state h [H], a [N]."""
     h, a = state
     hyper = layer.hypernet
@@ -111,11 +111,11 @@ def run(layer, x: Tensor, state: tuple[Tensor, ...] | None = None, masks=(None, 
         outputs = []
         for t in range(len(x)):
             kept, hyper_kept = (None if m is None else m[t, b] for m in masks)
-            if isinstance(layer, HyperLSTM):
+            if isinstance(layer, HyperLSTMLayer):
                 s = hyper_lstm_step(layer, x[t, b], s, kept, hyper_kept)
             elif isinstance(layer, LSTMLayer):
                 s = list(lstm_step(layer, x[t, b], s[0], s[1], kept))
-            elif isinstance(layer, HyperRNN):
+            elif isinstance(layer, HyperRNNLayer):
                 s = hyper_rnn_step(layer, x[t, b], s)
             else:
                 s = [rnn_step(layer, x[t, b], s[0])]

@@ -51,7 +51,8 @@ def docstring_examples() -> dict[str, str]:
 
 EXAMPLES = docstring_examples()
 BEFORE = {
-    "hypernets/build.py: hypernetize": "import torchvision\nfrom hyperrun import hypernetize\n",
+    "hypernets/build.py: hypernetize": "import torch\nimport torchvision\nfrom hyperrun import hypernetize\n",
+    "hypernets/hyper_lstm.py: HyperLSTM": "import torch\nfrom hyperrun import HyperLSTM\n",
     "hypernets/conditional.py: ConditionalHypernet": "import torch\nfrom hyperrun.hypernets import *\n",
     "hypernets/conditional.py: ConditionalModel": (
         "from hyperrun.hypernets import ConditionalModel, ParameterGenerator, select_parameters\n"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized, materialize
-from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
+from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, HyperRNNLayer
 from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, State, gate_values, hidden_activation
 
 GATES: tuple[str, ...] = ("i", "g", "f", "o")
@@ -80,14 +80,14 @@ def recorded_steps(model: RecurrentLM, ids: Tensor, chunk: int = CHUNK) -> Itera
 
 def layer_steps(layer: nn.Module, x: Tensor, state: State | None) -> tuple[Tensor, State, LayerSteps]:
     """Return a layer's outputs [T, 1, H], its last state and what it did, from x [T, 1, I] and the state before it."""
-    if not isinstance(layer, LSTMLayer | RNNLayer | HyperLSTM | HyperRNN):
+    if not isinstance(layer, LSTMLayer | RNNLayer | HyperLSTMLayer | HyperRNNLayer):
         raise UserError(f"a layer of the kind {type(layer).__name__} cannot be watched (LSTM and RNN layers can)")
     state = layer.zero_state(x) if state is None else state
     outputs: list[Tensor] = []
     values: dict[str, list[Tensor]] = {}
     scales: dict[str, list[Tensor]] = {}
     for x_t in x.unbind():
-        if isinstance(layer, LSTMLayer | HyperLSTM):
+        if isinstance(layer, LSTMLayer | HyperLSTMLayer):
             state, value, scale = lstm_step(layer, x_t, state)
         else:
             state, value, scale = rnn_step(layer, x_t, state)
@@ -100,11 +100,11 @@ def layer_steps(layer: nn.Module, x: Tensor, state: State | None) -> tuple[Tenso
 
 
 def lstm_step(
-    layer: LSTMLayer | HyperLSTM, x: Tensor, state: State
+    layer: LSTMLayer | HyperLSTMLayer, x: Tensor, state: State
 ) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
     """Return the state after one step without dropout, the values of the step and its scaling vectors, [1, H] each."""
     scales, carried = {}, ()
-    if isinstance(layer, HyperLSTM):
+    if isinstance(layer, HyperLSTMLayer):
         sums, d_h, *carried = layer.gate_sums(x, state, None)
         scales = dict(zip(GATES, d_h.chunk(4, 1), strict=True))
     else:
@@ -119,10 +119,12 @@ def lstm_step(
     return (o * hidden, c, *carried), values, scales
 
 
-def rnn_step(layer: RNNLayer | HyperRNN, x: Tensor, state: State) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
+def rnn_step(
+    layer: RNNLayer | HyperRNNLayer, x: Tensor, state: State
+) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
     """Return the same of an RNN, whose only value is its output."""
     scales = {}
-    if isinstance(layer, HyperRNN):
+    if isinstance(layer, HyperRNNLayer):
         after = layer.step(x, state)
         if layer.hypernet.w_d is not None:
             z = layer.hypernet.embed(after[1] if layer.z_from == "new" else state[1])

@@ -38,6 +38,15 @@ NOT_IN_HASH = (
 """Keys that do not change a run's result, so that changing one of them finds the same run folder again."""
 
 
+ADDED_LATER: dict[tuple[str, str], dict[str, Any]] = {
+    ("hypernet", "dynamic"): {"include": [], "exclude": []},
+}
+"""(group, kind) -> keys that a later version added, with the value that computes what was computed before them.
+
+With that value a key is not in the hash, so that runs from before it are found again. Their config.yaml lacks the key:
+its dataclass needs this value as its default."""
+
+
 def schemas(group: str) -> dict[str, Any]:
     """Return kind -> dataclass of one of GROUPS, those of plugins that have been imported among them."""
     if group == "tracking":
@@ -121,7 +130,8 @@ def run_hash(config: Config) -> str:
 
 
 def what_is_computed(plain: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a config, as plain dicts (of a saved run, too), without the keys of NOT_IN_HASH."""
+    """Return a copy of a config, as plain dicts (of a saved run, too), without the keys of NOT_IN_HASH, and without
+    those of ADDED_LATER that have their value from before."""
     data = plain.get("data")
     folder_is_data = isinstance(data, dict) and data.get("name") == "image_folder"
     kept = {name: dict(value) if isinstance(value, dict) else value for name, value in plain.items()}
@@ -132,4 +142,10 @@ def what_is_computed(plain: dict[str, Any]) -> dict[str, Any]:
         within = kept.get(node) if node else kept
         if isinstance(within, dict):
             within.pop(leaf, None)
+    for (group, kind), added in ADDED_LATER.items():
+        within = kept.get(group)
+        if isinstance(within, dict) and within.get("kind") == kind:
+            for key, before in added.items():
+                if within.get(key) == before:
+                    del within[key]
     return kept

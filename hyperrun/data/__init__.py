@@ -30,8 +30,9 @@ from typing import Any, TypeVar
 
 from hyperrun.config import DataConfig
 
-# isort: off  (they register, in the order in which lists show them)
-from hyperrun.data import cifar, corpora, digits, folder, mnist, svhn, text  # noqa: F401
+# They register, in the order in which lists show them.
+# isort: off
+from hyperrun.data import digits, mnist, cifar, svhn, folder, text, corpora  # noqa: F401
 
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set

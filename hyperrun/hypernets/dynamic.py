@@ -1,318 +1,141 @@
-"""Dynamic hypernets (Ha et al. section 3.2 and A.2): a small recurrent cell changes a layer's weights at every step.
+"""A hyper cell beside every recurrent layer of a module, wherever it stands: what hypernet=dynamic makes of a target.
 
-The hyper cell reads x^_t = [h_{t-1}; x_t] and has a state a_t (h^ in the paper). From it come the embeddings, for each
-matrix (h, x) and the bias (b), and in an LSTM for each gate (eqs. 6 and 11),
-
-    z_h = a W_zh + b_zh      z_x = a W_zx + b_zx      z_b = a W_zb
-
-and from these the scaling vectors (eqs. 7, 8 and 12)
-
-    d_h = z_h W_dh           d_x = z_x W_dx           d_b = z_b W_db
-    pre = d_h * (h_{t-1} W_h) + d_x * (x_t W_x) + d_b + b_0
-
-which is the same as scaling the rows of the paper's W_h and W_x. The equations print a_{t-1} there, the author's code
-has a_t: z_from = "previous" or "new".
-
-With the printed initial values (W_zh = W_zx = 0, b = 1, W_dh = W_dx = 0.1 / Nz) the Nz columns of the scaling path get
-the same gradient at every step, so they stay equal, and the map from a to d has rank 1 whatever Nz is. That is
-init="paper". init="symmetry_broken" spreads W_dh and W_dx around 0.1 / Nz such that the sum over Nz, and with it d, is
-still exactly 0.1 at the start.
+Of hyperrun's own layers, LSTMLayer and RNNLayer, and of torch.nn.LSTM and torch.nn.RNN. The layer that takes the place
+has the weights of the one before, and is called like it (hyper_layers.py, recurrent_stack.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hyperrun.config import HypernetConfig, check_positive, check_probability
-from hyperrun.errors import UserError, choose
-from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, Weights
-from hyperrun.hypernets.hyperlstm_fast.phases import INLINE_Z, CellSpec
-from hyperrun.hypernets.hyperlstm_fast.sequence import Call, run_sequence
+from hyperrun.errors import UserError, nearest
+from hyperrun.hypernets.hyper_layers import DynamicConfig, HyperLSTMLayer, HyperRNNLayer
 from hyperrun.hypernets.hypernetized import Hypernetized
+from hyperrun.hypernets.recurrent_stack import stack_beside, why_not_taken
+from hyperrun.hypernets.select import matches
 from hyperrun.registry import register
-from hyperrun.targets.recurrent import (
-    LSTMLayer,
-    RecurrentLM,
-    RNNLayer,
-    State,
-    draw_kept,
-    lstm_update,
-    orthogonal_gates,
-)
+from hyperrun.targets.recurrent import LSTMLayer, RNNLayer
 
-INITIAL_SCALE = 0.1
-"""Of every scaling vector at the start."""
-
-
-@dataclass
-class DynamicConfig(HypernetConfig):
-    """A small recurrent network beside each recurrent layer, which changes its weights at every step (section 3.2)."""
-
-    hyper_size: int
-    """Units in the hyper cell."""
-    z_dim: int
-    """Nz: numbers in each embedding that the hyper cell emits; a HyperLSTM has 12 of them, one per matrix and gate."""
-    form: str
-    """scaled (embeddings scale the rows of one matrix, eqs. 7 and 8) or full (whole matrices are mixed, eqs. 4 to 6: Nz
-    times the memory; cell=rnn only)."""
-    z_from: str
-    """Which state of the hyper cell makes the embeddings: new (the author's code) or previous (eqs. 6 and 11)."""
-    init: str
-    """symmetry_broken, or paper: the printed constants, with which all columns of the scaling path stay equal for ever,
-    so that it has rank 1 whatever z_dim is. Both start with every scale at 0.1."""
-    recurrent_dropout: float
-    """Recurrent dropout of the hyper cell; the paper has it only in its largest model."""
-    forget_bias: float
-    """Added to the hyper cell's forget gate inside its sigmoid; LSTMs only."""
-    fast: str
-    """auto (the whole sequence in one hand-differentiated function where that is supported) or never (step by step)."""
-
-    def __post_init__(self) -> None:
-        check_positive("hyper_size", self.hyper_size)
-        check_positive("z_dim", self.z_dim)
-        choose("hypernet.form", self.form, ["scaled", "full"])
-        choose("hypernet.z_from", self.z_from, ["new", "previous"])
-        choose("hypernet.init", self.init, ["symmetry_broken", "paper"])
-        choose("hypernet.fast", self.fast, ["auto", "never"])
-        check_probability("recurrent_dropout", self.recurrent_dropout)
-
-
-class Embeddings(nn.Module):
-    """a [B, N] -> z [3 * gates, B, Nz], in the order (h, x, b) x gates; those of b have no bias (eqs. 6 and 11)."""
-
-    def __init__(self, hyper_size: int, z_dim: int, gates: int) -> None:
-        super().__init__()
-        self.z_dim = z_dim
-        self.w_z = nn.Parameter(torch.zeros(hyper_size, 3 * gates * z_dim))
-        self.b_z = nn.Parameter(torch.ones(2 * gates * z_dim))
-        nn.init.normal_(self.w_z.data[:, 2 * gates * z_dim :], std=0.01)
-
-    def forward(self, a: Tensor) -> Tensor:
-        z = (a @ self.w_z).to(a.dtype)
-        return (z + self.full_bias()).view(len(a), -1, self.z_dim).transpose(0, 1)
-
-    def full_bias(self) -> Tensor:
-        """Return b_z with the zeros of z_b, [3 * gates * Nz]."""
-        return torch.cat([self.b_z, self.b_z.new_zeros(len(self.b_z) // 2)])
-
-
-def scaling_weights(units: int, z_dim: int, gates: int, init: str) -> nn.Parameter:
-    """Return W_d [3 * gates, Nz, units]: z -> scaling vector, in the order of the embeddings."""
-    spread = torch.zeros(2 * gates, z_dim, units)
-    if init == "symmetry_broken":
-        nn.init.normal_(spread)
-        spread -= spread.mean(1, keepdim=True)
-    weight = torch.zeros(3 * gates, z_dim, units)  # those of b stay zero
-    weight[: 2 * gates] = INITIAL_SCALE / z_dim * (1 + spread)
-    return nn.Parameter(weight)
-
-
-class LSTMHypernet(nn.Module):
-    """The hyper part of a HyperLSTM: cell, embeddings and scaling weights, all that is not in the LSTM itself.
-
-    The cell has layer norm, and then no gate bias, exactly if the main cell has, as in the author's code.
-    """
-
-    def __init__(self, inputs: int, units: int, norm: bool, cfg: DynamicConfig) -> None:
-        super().__init__()
-        self.cell = LSTMLayer(units + inputs, cfg.hyper_size, norm, cfg.recurrent_dropout, cfg.forget_bias)
-        self.embed = Embeddings(cfg.hyper_size, cfg.z_dim, 4)
-        self.w_d = scaling_weights(units, cfg.z_dim, 4, cfg.init)
-
-    def scales(self, a: Tensor) -> Tensor:
-        """Return d_h, d_x, d_b [3, B, 4H] from the hyper cell's output a [B, N]."""
-        d = (self.embed(a) @ self.w_d).to(a.dtype)
-        return d.view(3, 4, len(a), -1).transpose(1, 2).flatten(2)
-
-
-class HyperLSTM(nn.Module):
-    """Takes the place of an LSTMLayer and takes over its weights; called like it. State: (h, c, a, hyper cell's c)."""
-
-    def __init__(self, layer: LSTMLayer, cfg: DynamicConfig) -> None:
-        super().__init__()
-        self.units, self.dropout, self.forget_bias = layer.units, layer.dropout, layer.forget_bias
-        self.z_from, self.fast, self.pool = cfg.z_from, cfg.fast == "auto", Pool()
-        self.w_x, self.w_h, self.norm = layer.w_x, layer.w_h, layer.norm
-        self.bias = nn.Parameter(torch.zeros(4 * layer.units)) if layer.bias is None else layer.bias
-        self.hypernet = LSTMHypernet(len(layer.w_x), layer.units, layer.norm is not None, cfg)
-
-    def zero_state(self, x: Tensor) -> State:
-        return (self.w_h.new_zeros(x.shape[1], self.units),) * 2 + self.hypernet.cell.zero_state(x)
-
-    def step(self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None) -> State:
-        """Return the state after one step (eqs. 10 to 13). x: [B, I]; the masks: as in lstm_update."""
-        c = state[1]
-        pre, _, new_a, hyper_c = self.gate_sums(x, state, hyper_kept)
-        h, c = lstm_update(pre.chunk(4, 1), c, self.forget_bias, self.norms(), kept, self.dropout)
-        return h, c, new_a, hyper_c
-
-    def gate_sums(self, x: Tensor, state: State, hyper_kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the sums of i, g, f, o before any layer norm [B, 4H], the scaling vectors d_h of these gates [B, 4H],
-        and output and cell of the hyper cell after the step (eqs. 10 to 12)."""
-        h, _, a, hyper_c = state
-        cell = self.hypernet.cell
-        new_a, hyper_c = cell.step(torch.cat([h, x], 1) @ cell.w_x, (a, hyper_c), hyper_kept)
-        d_h, d_x, d_b = self.hypernet.scales(new_a if self.z_from == "new" else a)
-        pre = d_h * (h @ self.w_h) + d_x * (x @ self.w_x) + d_b + self.bias
-        return pre, d_h, new_a, hyper_c
-
-    def norms(self) -> tuple[Tensor, ...] | None:
-        return None if self.norm is None else self.norm.tensors()
-
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Return the outputs [T, B, H] and the last state, from x [T, B, I] and the state before it."""
-        state = state or self.zero_state(x)
-        cell = self.hypernet.cell
-        kept = draw_kept(x, self.units, self.dropout if self.training else 0.0)
-        hyper_kept = draw_kept(x, cell.units, cell.dropout if self.training else 0.0)
-        if self.fast and worth_it(x):
-            return self.run_fast(x, state, kept, hyper_kept)  # pyright: ignore
-        outputs = []
-        for t, x_t in enumerate(x.unbind()):
-            masks = (None if kept is None else kept[t], None if hyper_kept is None else hyper_kept[t])
-            state = self.step(x_t, state, *masks)
-            outputs.append(state[0])
-        return torch.stack(outputs), state
-
-    @torch.compiler.disable
-    def run_fast(self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None) -> tuple[Tensor, State]:
-        """Do the same as the loop over `step` by hyperlstm_fast. The masks are those of all steps, [T, B, units]."""
-        cell, embed = self.hypernet.cell, self.hypernet.embed
-        norms, cell_norms = (() if n is None else tuple(n.parameters()) for n in (self.norm, cell.norm))
-        weights = Weights(
-            self.w_x, self.w_h, self.bias, cell.w_x, cell.w_h, cell.bias, embed.w_z, embed.b_z, self.hypernet.w_d,
-            norms, cell_norms,
-        )  # fmt: skip
-        device, inline = x.device.type, embed.z_dim <= INLINE_Z
-        call = Call(
-            CellSpec(self.norm is not None, 0.0 if kept is None else self.dropout, self.forget_bias, inline),
-            CellSpec(cell.norm is not None, 0.0 if hyper_kept is None else cell.dropout, cell.forget_bias),
-            self.z_from == "new",
-            kept,
-            hyper_kept,
-            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.w_h.dtype,
-            self.pool,
-            torch.is_grad_enabled() and any(p.requires_grad for p in (x, *state, *self.parameters())),
-        )
-        return run_sequence(call, x, state, weights)
-
-
-def worth_it(x: Tensor) -> bool:
-    """Whether x [T, B, I] is worth compiling for: not a prompt, and not one token at a time."""
-    return torch.is_grad_enabled() or x.shape[0] * x.shape[1] >= 512
-
-
-class RNNHypernet(nn.Module):
-    """The hyper part of a HyperRNN: cell, embeddings and, in the scaled form, scaling weights."""
-
-    def __init__(self, inputs: int, units: int, cfg: DynamicConfig) -> None:
-        super().__init__()
-        self.cell = RNNLayer(units + inputs, cfg.hyper_size)
-        self.embed = Embeddings(cfg.hyper_size, cfg.z_dim, 1)
-        self.w_d = scaling_weights(units, cfg.z_dim, 1, cfg.init) if cfg.form == "scaled" else None
-
-
-class HyperRNN(nn.Module):
-    """Takes the place of an RNNLayer; called like it. State: (h, a).
-
-    In the scaled form (eqs. 7 and 8) it takes over the layer's weights. In the full form (eqs. 4 to 6) it has Nz
-    matrices of each kind, W_h(z) = sum_k z_k w_h[k], each orthogonal / sqrt(Nz) at the start: they differ, so no
-    symmetry has to be broken and `init` is without effect. The paper gives no initial values for this form.
-    """
-
-    def __init__(self, layer: RNNLayer, cfg: DynamicConfig) -> None:
-        super().__init__()
-        inputs, units = layer.w_x.shape
-        self.units, self.z_from, self.full = units, cfg.z_from, cfg.form == "full"
-        self.bias = layer.bias
-        self.hypernet = RNNHypernet(inputs, units, cfg)
-        self.w_b = None
-        if self.full:
-            self.w_x = stacked_orthogonal(inputs, units, cfg.z_dim)
-            self.w_h = stacked_orthogonal(units, units, cfg.z_dim)
-            self.w_b = nn.Parameter(torch.zeros(cfg.z_dim, units))
-        else:
-            self.w_x, self.w_h = layer.w_x, layer.w_h
-
-    def zero_state(self, x: Tensor) -> State:
-        return (self.bias.new_zeros(x.shape[1], self.units), *self.hypernet.cell.zero_state(x))
-
-    def step(self, x: Tensor, state: State) -> State:
-        """Return (h, a) after one step. x: [B, I]."""
-        h, a = state
-        cell = self.hypernet.cell
-        (new_a,) = cell.step(torch.cat([h, x], 1) @ cell.w_x, (a,))
-        z = self.hypernet.embed(new_a if self.z_from == "new" else a)
-        if self.full:
-            assert self.w_b is not None
-            # z is linear, so x W(z) = sum_k z_k (x w[k]): no matrix of an example's own is ever made
-            pre = mixed(h, self.w_h, z[0]) + mixed(x, self.w_x, z[1]) + z[2] @ self.w_b
-        else:
-            assert self.hypernet.w_d is not None
-            d_h, d_x, d_b = z @ self.hypernet.w_d
-            pre = d_h * (h @ self.w_h) + d_x * (x @ self.w_x) + d_b
-        return torch.tanh((pre + self.bias).to(self.bias.dtype)), new_a
-
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Return the outputs [T, B, H] and the last (h, a), from x [T, B, I] and the state before it."""
-        state = state or self.zero_state(x)
-        outputs = []
-        for x_t in x.unbind():
-            state = self.step(x_t, state)
-            outputs.append(state[0])
-        return torch.stack(outputs), state
-
-
-def mixed(x: Tensor, weights: Tensor, z: Tensor) -> Tensor:
-    """Return x [B, I] times each example's own matrix sum_k z[b, k] weights[k]; weights [Nz, I, H], z [B, Nz]."""
-    return torch.einsum("bi,kih,bk->bh", x, weights, z)
-
-
-def stacked_orthogonal(inputs: int, units: int, z_dim: int) -> nn.Parameter:
-    stack = torch.stack([orthogonal_gates(inputs, units, 1).data for _ in range(z_dim)])
-    return nn.Parameter(stack / z_dim**0.5)
+RECURRENT = (LSTMLayer, RNNLayer, nn.LSTM, nn.RNN)
 
 
 class DynamicModel(Hypernetized):
-    """A recurrent target whose layers' weights change at every step; called like the target itself.
+    """A target whose recurrent layers' weights change at every step; called like the target itself.
 
-    The module takes the target over. What changes at every step (w_x, w_h and the gate bias, as far as the target has
-    one on its own) counts as generated; the target's other parameters (norms, embedding, output layer) are free.
+    layers: the names of the layers that get a hyper cell, as `choose_layers` returns them.
+
+    The module takes the target over. What changes at every step (all weights and biases of a torch.nn.LSTM; w_x, w_h
+    and, as far as it has one on its own, the gate bias of an LSTMLayer) counts as generated; the target's other
+    parameters (norms, embedding, output layer, layers not chosen) are free.
     """
 
     dynamic = True
 
-    def __init__(self, target: RecurrentLM, cfg: DynamicConfig) -> None:
+    def __init__(self, target: nn.Module, cfg: DynamicConfig, layers: list[str]) -> None:
         super().__init__()
         before = sum(p.numel() for p in target.parameters())
         self.shapes = {}
-        for n, layer in enumerate(target.layers):
-            assert isinstance(layer, LSTMLayer | RNNLayer)
-            changed = {"w_x": layer.w_x, "w_h": layer.w_h, "bias": layer.bias}
-            self.shapes |= {f"layers.{n}.{name}": p.shape for name, p in changed.items() if p is not None}
-            target.layers[n] = HyperLSTM(layer, cfg) if isinstance(layer, LSTMLayer) else HyperRNN(layer, cfg)
+        for name in layers:
+            layer = target.get_submodule(name)
+            self.shapes |= {f"{name}.{leaf}".lstrip("."): p.shape for leaf, p in changing(layer).items()}
+            target = replaced(target, layer, beside(layer, cfg))
         self.free_count = before - sum(shape.numel() for shape in self.shapes.values())
         self.target = target
+        self.training = target.training
 
-    def forward(self, tokens: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
-        return self.target(tokens, state)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.target(*args, **kwargs)
 
 
 @register("hypernet", "dynamic", DynamicConfig, layers=True)
 def make_dynamic(cfg: DynamicConfig, target: nn.Module) -> DynamicModel:
-    """Return the target with a hyper cell beside each of its recurrent layers.
+    """Return the target with a hyper cell beside each of its recurrent layers that cfg.include and cfg.exclude choose.
 
     Raises:
-        UserError: a target without recurrent layers, or the full form of anything but an rnn.
+        UserError: no such layer, a pattern that matches none, or a layer that cannot have a hyper cell: the full form
+            of an LSTM, an LSTM with projections, an RNN with relu, weights that stand elsewhere, too.
     """
-    if not isinstance(target, RecurrentLM):
-        raise UserError("hypernet=dynamic changes the weights of recurrent layers: it needs target=recurrent")
-    if isinstance(target.layers[0], LSTMLayer):
+    layers = choose_layers(cfg, target)
+    chosen = [target.get_submodule(name) for name in layers]
+    if any(isinstance(layer, LSTMLayer | nn.LSTM) for layer in chosen):
         if cfg.form == "full":
             raise UserError("hypernet.form=full mixes whole matrices and exists for target.cell=rnn only; use scaled")
     elif cfg.recurrent_dropout:
         raise UserError("hypernet.recurrent_dropout acts on an LSTM's candidate; with target.cell=rnn it must be 0")
-    return DynamicModel(target, cfg)
+    for name, layer in zip(layers, chosen, strict=True):
+        reason = why_not_taken(layer) or why_not_alone(target, layer)
+        if reason:
+            what = f"{name or 'this module'} ({type(layer).__name__})"
+            raise UserError(f"no hyper cell can stand beside {what}: {reason}")
+    return DynamicModel(target, cfg, layers)
+
+
+def choose_layers(cfg: DynamicConfig, target: nn.Module) -> list[str]:
+    """Return the names of the target's recurrent layers that get a hyper cell, in its order ("": the target itself).
+
+    Raises:
+        UserError: a target without recurrent layers, a pattern of cfg.include that matches none, or none left.
+    """
+    hyper_layers = [m for m in target.modules() if isinstance(m, HyperLSTMLayer | HyperRNNLayer)]
+    cells = {inside for layer in hyper_layers for inside in layer.modules()}  # hyper cells that stand there already
+    names = [n for n, module in target.named_modules() if isinstance(module, RECURRENT) and module not in cells]
+    if not names:
+        kinds = dict.fromkeys(type(m).__name__ for m in target.modules() if next(m.children(), None) is None)
+        raise UserError(
+            "hypernet=dynamic changes the weights of recurrent layers: it needs target=recurrent, or a module with an "
+            f"LSTM or RNN in it (this one has {', '.join(kinds)})"
+        )
+    for pattern in cfg.include:
+        if not any(matches(name, pattern) for name in names):
+            said = f"hypernet.include: no recurrent layer matches '{pattern}'{nearest(pattern, names)}"
+            raise UserError(f"{said} (there are: {', '.join(names)})")
+    chosen = [n for n in names if not cfg.include or any(matches(n, pattern) for pattern in cfg.include)]
+    chosen = [n for n in chosen if not any(matches(n, pattern) for pattern in cfg.exclude)]
+    if not chosen:
+        raise UserError(f"hypernet.exclude={cfg.exclude} leaves no recurrent layer (there are: {', '.join(names)})")
+    return chosen
+
+
+def changing(layer: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of a recurrent layer that change at every step once it has a hyper cell, by name."""
+    if isinstance(layer, LSTMLayer | RNNLayer):
+        return {name: p for name, p in layer.named_parameters() if name in ("w_x", "w_h", "bias")}
+    return dict(layer.named_parameters())
+
+
+def beside(layer: nn.Module, cfg: DynamicConfig) -> nn.Module:
+    """Return what takes the layer's place: the same with a hyper cell, on its device, in its type and mode."""
+    if isinstance(layer, LSTMLayer):
+        made = HyperLSTMLayer(layer, cfg).to(layer.w_x)
+    elif isinstance(layer, RNNLayer):
+        made = HyperRNNLayer(layer, cfg).to(layer.w_x)
+    else:
+        assert isinstance(layer, nn.LSTM | nn.RNN)
+        made = stack_beside(layer, cfg)
+    return made.train(layer.training)
+
+
+def replaced(target: nn.Module, layer: nn.Module, other: nn.Module) -> nn.Module:
+    """Put another module in every place where the target has this one; return the target, or the other if it is it."""
+    if target is layer:
+        return other
+    for module in list(target.modules()):
+        for name, child in module._modules.items():  # named_children would leave out a second place
+            if child is layer:
+                module._modules[name] = other
+    return target
+
+
+def why_not_alone(target: nn.Module, layer: nn.Module) -> str | None:
+    """Return why a layer of torch's cannot be taken apart if one of its weights stands in another module, too."""
+    if isinstance(layer, LSTMLayer | RNNLayer):
+        return None  # keeps its parameters
+    own = {id(p) for p in layer.parameters()}
+    inside = set(layer.modules())
+    for name, module in target.named_modules():
+        shared = [leaf for leaf, p in module.named_parameters(recurse=False) if id(p) in own]
+        if module not in inside and shared:
+            return f"{name}.{shared[0]} is one of its weights"
+    return None

@@ -54,9 +54,9 @@ def select_parameters(
     weights = [name for name, p in parameters.items() if p.ndim >= 2]
     if include:
         for pattern in include:
-            if not any(_matches(name, pattern) for name in weights):
+            if not any(matches(name, pattern) for name in weights):
                 raise UserError(f"hypernet.include: no weight matches '{pattern}'{nearest(pattern, weights)}")
-        chosen = [n for n in weights if any(_matches(n, p) for p in include)]
+        chosen = [n for n in weights if any(matches(n, p) for p in include)]
     elif generate == "everything":
         chosen = list(parameters)
     elif callable(generate):
@@ -67,7 +67,7 @@ def select_parameters(
         kinds = {"conv": _ConvNd, "linear": nn.Linear, "all": (_ConvNd, nn.Linear)}[generate]
         inner = [n for n in list(owners)[1:-1] if n in parameters]
         chosen = [n for n in inner if isinstance(owners[n], kinds) and getattr(owners[n], "groups", 1) == 1]
-    chosen = [n for n in chosen if not any(_matches(n, p) for p in exclude)]
+    chosen = [n for n in chosen if not any(matches(n, p) for p in exclude)]
     if not chosen:
         raise UserError(
             f"hypernet.generate={generate} leaves nothing to generate in this target: "
@@ -77,6 +77,6 @@ def select_parameters(
     return chosen
 
 
-def _matches(name: str, pattern: str) -> bool:
-    """Match a full parameter name, or the name of a module above it (`groups.0` stands for all that is in it)."""
+def matches(name: str, pattern: str) -> bool:
+    """Match the full name of a parameter or module, or one above it (`groups.0` stands for all that is in it)."""
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")

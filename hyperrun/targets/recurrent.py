@@ -3,6 +3,11 @@
 Sequences are time first inside ([T, B, ...]) and batch first outside. Gates stand in the author's order i, g, f, o; the
 weights of all four are one matrix [inputs, 4 * units], so that a layer computes x @ w_x + h @ w_h + bias.
 
+A batch of sequences of several lengths is padded at the end, and the layer is told the `lengths`. It runs over the
+padding too, with x = 0 there, and no result is taken from these steps, so no gradient comes from them: outputs there
+are zero, and each sequence's last state is the one after its own last step. Values and gradients are those of the
+sequences alone, whatever stands in the padding (NaN, too) and however much there is of it.
+
 Where the paper is silent or differs from its author's code, the code is followed: layer norm adds 1e-3 to the variance,
 the forget bias is added after it, and a layer-norm LSTM has no further gate bias (the parameter counts of the paper's
 tables 4 and 5 come out only so). The paper is followed in that all weights start orthogonal, gate by gate.
@@ -116,6 +121,39 @@ def draw_kept(x: Tensor, units: int, dropout: float) -> Tensor | None:
     return torch.rand(*x.shape[:2], units, device=x.device) >= dropout if dropout else None
 
 
+def check_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the lengths of the sequences in x [T, B, I] on its device, int64 [B]; 0 is a sequence that has no step.
+
+    Raises:
+        ValueError: another shape or type, or (looked at where that needs no wait for a device) a length beyond T.
+    """
+    if lengths.shape != x.shape[1:2] or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths must be whole numbers [{x.shape[1]}], not {lengths.dtype} {list(lengths.shape)}")
+    if lengths.device.type == "cpu" and not bool(((lengths >= 0) & (lengths <= len(x))).all()):
+        raise ValueError(f"lengths must lie in 0 to {len(x)}, the number of steps, not {lengths.tolist()}")
+    return lengths.to(x.device, torch.int64)
+
+
+def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
+    """Return values [T, B, ...] with zeros at the steps that sequences of these lengths [B] do not have."""
+    padded = torch.arange(len(values), device=values.device)[:, None] >= lengths
+    return values.masked_fill(padded.view(*padded.shape, *(1,) * (values.ndim - 2)), 0)
+
+
+def at_the_end(values: Tensor, rows: Tensor) -> Tensor:
+    """Return for each sequence the values [B, ...] of a row of its own, int64 [B], from values [rows, B, ...]."""
+    return values[rows, torch.arange(len(rows), device=values.device)]
+
+
+def outputs_and_last(states: Sequence[State], lengths: Tensor | None) -> tuple[Tensor, State]:
+    """Return the outputs [T, B, H] and the last state, from the states before the first and after each of T steps."""
+    outputs = torch.stack([state[0] for state in states[1:]])
+    if lengths is None:
+        return outputs, states[-1]
+    last = tuple(at_the_end(torch.stack(parts), lengths) for parts in zip(*states, strict=True))
+    return without_padding(outputs, lengths), last
+
+
 class LSTMNorm(nn.Module):
     """Gain and shift of a layer-norm LSTM: one norm for each gate and one for the cell's output."""
 
@@ -165,15 +203,19 @@ class LSTMLayer(nn.Module):
     def norms(self) -> tuple[Tensor, ...] | None:
         return None if self.norm is None else self.norm.tensors()
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Return the outputs [T, B, H] and the last (h, c), from x [T, B, I] and the (h, c) before it."""
-        state = state or self.zero_state(x)
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Return the outputs [T, B, H] and the last (h, c), from x [T, B, I] and the (h, c) before it.
+
+        lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
+        """
+        if lengths is not None:
+            lengths = check_lengths(x, lengths)
+            x = without_padding(x, lengths)
         masks = draw_kept(x, self.units, self.dropout if self.training else 0.0)
-        outputs = []
+        states = [state or self.zero_state(x)]
         for t, from_x in enumerate((x @ self.w_x).unbind()):
-            state = self.step(from_x, state, None if masks is None else masks[t])
-            outputs.append(state[0])
-        return torch.stack(outputs), state
+            states.append(self.step(from_x, states[-1], None if masks is None else masks[t]))
+        return outputs_and_last(states, lengths)
 
 
 class RNNLayer(nn.Module):
@@ -194,14 +236,18 @@ class RNNLayer(nn.Module):
         pre = from_x + state[0] @ self.w_h + self.bias
         return (torch.tanh(pre.to(self.bias.dtype)),)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Return the outputs [T, B, H] and the last (h,), from x [T, B, I] and the (h,) before it."""
-        state = state or self.zero_state(x)
-        outputs = []
+    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Return the outputs [T, B, H] and the last (h,), from x [T, B, I] and the (h,) before it.
+
+        lengths: as in LSTMLayer.
+        """
+        if lengths is not None:
+            lengths = check_lengths(x, lengths)
+            x = without_padding(x, lengths)
+        states = [state or self.zero_state(x)]
         for from_x in (x @ self.w_x).unbind():
-            state = self.step(from_x, state)
-            outputs.append(state[0])
-        return torch.stack(outputs), state
+            states.append(self.step(from_x, states[-1]))
+        return outputs_and_last(states, lengths)
 
 
 def orthogonal_gates(inputs: int, units: int, gates: int) -> nn.Parameter:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import DynamicConfig, DynamicModel, count_parameters, with_hypernet
-from hyperrun.hypernets.dynamic import HyperLSTM, HyperRNN
+from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, HyperRNNLayer
 from hyperrun.inputs import Symbols
 from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
@@ -35,8 +35,10 @@ def settings(**keys: Any) -> DynamicConfig:
     return DynamicConfig(**{**values, **keys})
 
 
-def hyper_lstm(norm: bool = False, inputs: int = 3, units: int = 4, dropout: float = 0.0, **keys: Any) -> HyperLSTM:
-    return HyperLSTM(LSTMLayer(inputs, units, norm, dropout), settings(**keys))
+def hyper_lstm(
+    norm: bool = False, inputs: int = 3, units: int = 4, dropout: float = 0.0, **keys: Any
+) -> HyperLSTMLayer:
+    return HyperLSTMLayer(LSTMLayer(inputs, units, norm, dropout), settings(**keys))
 
 
 def model_of(*overrides: str, vocabulary: int = 7) -> nn.Module:
@@ -45,8 +47,8 @@ def model_of(*overrides: str, vocabulary: int = 7) -> nn.Module:
 
 
 LAYERS = {
-    "hyperrnn": lambda **k: HyperRNN(RNNLayer(3, 4), settings(**k)),
-    "hyperrnn full": lambda **k: HyperRNN(RNNLayer(3, 4), settings(form="full", **k)),
+    "hyperrnn": lambda **k: HyperRNNLayer(RNNLayer(3, 4), settings(**k)),
+    "hyperrnn full": lambda **k: HyperRNNLayer(RNNLayer(3, 4), settings(form="full", **k)),
     "hyperlstm": lambda **k: hyper_lstm(**k),
     "lnhyperlstm": lambda **k: hyper_lstm(norm=True, **k),
     "lnhyperlstm dropout": lambda **k: hyper_lstm(norm=True, dropout=0.4, recurrent_dropout=0.3, **k),
@@ -110,7 +112,7 @@ def test_with_the_output_projections_zeroed_a_hyper_lstm_is_an_lstm(norm):
     plain = LSTMLayer(3, 4, norm).double()
     randomize(plain)
     bias = None if plain.bias is None else plain.bias.detach().clone()
-    layer = HyperLSTM(plain, settings()).double()
+    layer = HyperLSTMLayer(plain, settings()).double()
     with torch.no_grad():
         layer.hypernet.embed.w_z.zero_()
         layer.hypernet.w_d.fill_(1 / 2)

@@ -16,8 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from hyperrun.config import NOT_IN_HASH, Config, run_hash
+from hyperrun.config import (
+    NOT_IN_HASH,
+    Config,
+    from_omegaconf,
+    run_hash,
+    to_dict,
+    what_is_computed,
+)
+from hyperrun.config.typed import ADDED_LATER, schemas
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.runs.folder import RunFolder, find_run, write_beside
@@ -116,6 +125,46 @@ def test_the_hash_changes_with_everything_that_changes_the_result_and_nothing_el
 
 def test_the_list_of_keys_outside_the_hash_is_changed_on_purpose():
     assert set(NOT_IN_HASH) == FREE_OF_RESULT
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("model=lstm", "data=pydocs"), "02f2b72e"),
+        (("model=hyperlstm", "data=pydocs"), "e06b86c7"),
+        (("model=lnhyperlstm", "data=pydocs", "seed=1"), "77e6fa61"),
+        (("model=hyperrnn", "data=pydocs"), "86c7c477"),
+        (("experiment=ha2016/ptb_lnhyperlstm1000",), "890b0f27"),
+    ],
+    ids=str,
+)
+def test_hashes_are_those_of_the_first_version(overrides, expected):
+    """Computed at 4692f28, before a dynamic hypernet had include and exclude."""
+    config = composed(*overrides)
+    assert run_hash(config) == expected
+    plain = to_dict(config)
+    for (group, kind), added in ADDED_LATER.items():
+        if plain[group]["kind"] == kind:
+            for key in added:
+                del plain[group][key]
+    assert from_omegaconf(OmegaConf.create(plain)) == config  # a config.yaml from then
+    assert plain == {**to_dict(config), "hypernet": plain["hypernet"]}
+
+
+def test_a_key_that_was_added_later_is_in_the_hash_where_it_changes_the_result():
+    hashes = {run_hash(composed("model=hyperlstm", "data=pydocs", *words)) for words in
+              ([], ["hypernet.include=[layers.0]"], ["hypernet.exclude=[layers.0]"])}  # fmt: skip
+    assert len(hashes) == 3
+    plain = to_dict(composed("model=hyperlstm", "data=pydocs", "hypernet.include=[layers.0]"))
+    assert what_is_computed(plain)["hypernet"]["include"] == ["layers.0"]
+    assert "exclude" not in what_is_computed(plain)["hypernet"] and plain["hypernet"]["exclude"] == []
+
+
+def test_keys_added_later_have_their_value_from_before_as_default():
+    for (group, kind), added in ADDED_LATER.items():
+        values = {f.name: f.default_factory() if callable(f.default_factory) else f.default
+                  for f in fields(schemas(group)[kind]) if f.name in added}  # fmt: skip
+        assert values == added
 
 
 def test_the_hash_does_not_depend_on_the_process():

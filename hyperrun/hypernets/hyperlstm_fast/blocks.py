@@ -71,14 +71,16 @@ class Workspace:
     """The blocks of one forward pass and its backward pass.
 
     H units, N hyper units; `wide` = 4H, `narrow` = 4N. With keep=False nothing is kept for backward: all steps write to
-    block 0, and the states to 0 and 1 in turn.
+    block 0, and the states to 0 and 1 in turn, or to places of their own with states=True.
     """
 
-    def __init__(self, w: Weights, x: Tensor, product: torch.dtype, new: bool, keep: bool) -> None:
+    def __init__(
+        self, w: Weights, x: Tensor, product: torch.dtype, new: bool, keep: bool, states: bool = False
+    ) -> None:
         length, batch, _ = x.shape
         hyper, units = len(w.cell_w_h), len(w.w_h)
         paths, z_dim, _ = w.w_d.shape
-        steps, states = (length, length + 1) if keep else (1, 2)
+        steps, rows = length if keep else 1, length + 1 if keep or states else 2
 
         def block(*shape: int, dtype: torch.dtype = w.w_h.dtype) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=x.device)
@@ -89,21 +91,21 @@ class Workspace:
         self.sums = block(steps, batch, self.wide + self.narrow, dtype=product)
         self.from_x = block(length, batch, self.wide, dtype=product)
         self.hyper_from_x = block(length, batch, self.narrow, dtype=product)
-        self.c = block(states, batch, units)
-        self.a = block(states, batch, hyper)
-        self.hyper_c = block(states, batch, hyper)
-        self.from_a = block(states, batch, self.a_weight.shape[1])
+        self.c = block(rows, batch, units)
+        self.a = block(rows, batch, hyper)
+        self.hyper_c = block(rows, batch, hyper)
+        self.from_a = block(rows, batch, self.a_weight.shape[1])
         self.d = block(paths, batch, units)
         self.chunk = max(1, min(steps, CHUNK_BYTES // (self.d.numel() * self.d.element_size())))
         self.dd = block(paths, self.chunk if keep else 0, batch, units)
-        self.d_from_a = block(states if keep else 0, batch, self.a_weight.shape[1])
+        self.d_from_a = block(rows if keep else 0, batch, self.a_weight.shape[1])
         self.ahead = 1 if new else 0
         """z of step t comes from a after it, or before it."""
-        self.steps = [self.step(t, keep) for t in range(length)]
+        self.steps = [self.step(t, keep, rows) for t in range(length)]
         self.forward_graph, self.backward_graph = GraphedLoop(), GraphedLoop()
 
-    def step(self, t: int, keep: bool) -> Step:
-        k, before, after = (t, t, t + 1) if keep else (0, t % 2, (t + 1) % 2)
+    def step(self, t: int, keep: bool, rows: int) -> Step:
+        k, before, after = t if keep else 0, t % rows, (t + 1) % rows
         source = after if self.ahead else before
         sums, from_a = self.sums[k], self.from_a[before, :, : self.narrow]
         d_from_a, d_z, dd = (), None, ()

@@ -26,6 +26,8 @@ class CellSpec(NamedTuple):
     forget_bias: float
     inline: bool = False
     """The main cell's phases get (z, w_d) in place of d."""
+    ends: bool = False
+    """The backward phases get the gradients of the last states, where sequences of several lengths end."""
 
 
 class Arguments:
@@ -44,6 +46,13 @@ class Arguments:
     def take_kept(self) -> Tensor | None:
         return self.take(1)[0] if self.spec.dropout else None
 
+    def take_ends(self, *gradients: Tensor) -> Sequence[Tensor]:
+        """Return the gradients of states after this step, with those of the last states of sequences that end here."""
+        if not self.spec.ends:
+            return gradients
+        (ends,), last = self.take(1), self.take(len(gradients))
+        return [g + torch.where(ends, d, 0.0) for g, d in zip(gradients, last, strict=True)]
+
 
 def hyper_forward(spec: CellSpec, *tensors: Tensor) -> None:
     """h, x, a part of the gates, bias if no norm [4 each]; c, norms, mask; written: a, c. h's part becomes the sum."""
@@ -60,15 +69,18 @@ def hyper_forward(spec: CellSpec, *tensors: Tensor) -> None:
 
 
 def hyper_backward(spec: CellSpec, *tensors: Tensor) -> None:
-    """Sums of the gates' parts, bias if no norm [4 each]; c, norms, mask; gradients of a, c; from_a's [4]; sums.
+    """Sums of the gates' parts, bias if no norm [4 each]; c, norms, mask; gradients of a, c; ends; from_a's [4]; sums.
 
-    The gradients of the first replace them, that of c replaces that of the new c, and the first are written to from_a's
-    too. The norms' gradients are added to the sums, [B, ...] each.
+    ends: as in main_backward, with the gradients of the last a and c. The gradients of the first replace them, that of
+    c replaces that of the new c, and the first are written to from_a's too. The norms' gradients are added to the sums,
+    [B, ...] each.
     """
     args = Arguments(spec, tensors)
     totals, bias = args.take(4), args.take(0 if spec.norm else 4)
     (c,), norms, kept = args.take(1), args.take_norms(), args.take_kept()
-    (da, dc), d_from_a, sums = args.take(2), args.take(4), args.take_norms()
+    da, dc = args.take(2)
+    da_here, dc_here = args.take_ends(da, dc)
+    d_from_a, sums = args.take(4), args.take_norms()
 
     def function(c: Tensor, *tensors: Tensor) -> Any:
         return lstm_update(tensors[:4], c, spec.forget_bias, tensors[4:] or None, kept, spec.dropout)
@@ -77,7 +89,7 @@ def hyper_backward(spec: CellSpec, *tensors: Tensor) -> None:
         [t.to(c.dtype) for t in totals] if spec.norm else [t.to(c.dtype) + b for t, b in zip(totals, bias, strict=True)]
     )
     pull: Any = torch.func.vjp(function, c, *gates, *expand_rows(norms, len(c)))[1]
-    d_c, *rest = pull((da, dc))
+    d_c, *rest = pull((da_here, dc_here))
     write(totals, rest[:4])
     write(d_from_a, rest[:4])
     write((dc,), (d_c,))
@@ -121,21 +133,24 @@ def main_forward(spec: CellSpec, *tensors: Tensor) -> None:
 
 
 def main_backward(spec: CellSpec, *tensors: Tensor) -> None:
-    """As main_forward up to the mask; gradient of h (two parts) and of the new c, room for the scales' [12]; sums.
+    """As main_forward up to the mask; gradient of h (2 parts) and of the new c; ends; room for the scales' [12]; sums.
 
-    The gradients of the gates' parts replace them, that of c replaces that of the new c.
+    ends, if the spec has them: bool [B, 1], whose last step this is, and the gradient of the last c [B, H]. The
+    gradients of the gates' parts replace them, that of c replaces that of the new c.
     """
     args = Arguments(spec, tensors)
     hp, xp, (c,) = args.take(4), args.take(4), args.take(1)
     d, bias, norms, kept = take_scales(args), args.take(4), args.take_norms(), args.take_kept()
-    (dh_out, dh_next, dc), dd, sums = args.take(3), args.take(12), args.take_norms()
+    dh_out, dh_next, dc = args.take(3)
+    (dc_here,) = args.take_ends(dc)
+    dd, sums = args.take(12), args.take_norms()
 
     def function(c: Tensor, *t: Tensor) -> Any:
         return main_update(spec, t[:4], t[4:8], t[8:20], c, bias, t[20:], kept)
 
     primals = (c, *(t.to(c.dtype) for t in (*hp, *xp)), *d, *expand_rows(norms, len(c)))
     pull: Any = torch.func.vjp(function, *primals)[1]
-    d_c, *rest = pull((dh_out.to(c.dtype) + dh_next.to(c.dtype), dc))
+    d_c, *rest = pull((dh_out.to(c.dtype) + dh_next.to(c.dtype), dc_here))
     write(hp, rest[:4])
     write(xp, rest[4:8])
     write(dd, rest[8:20])

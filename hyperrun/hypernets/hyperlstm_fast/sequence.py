@@ -1,6 +1,6 @@
 """A HyperLSTM over a whole sequence as one autograd function, with back-propagation through time written by hand.
 
-The same mathematics as HyperLSTM.step (dynamic.py), arranged for speed:
+The same mathematics as HyperLSTMLayer.step (hyper_layers.py), arranged for speed:
 
 - x_t W for all steps is one product before the loop; h is multiplied once a step, by [W_h | hyper cell's W for h], and
   a once, by [hyper cell's W_h | W_z]: small products cost their call more than their arithmetic;
@@ -10,6 +10,10 @@ The same mathematics as HyperLSTM.step (dynamic.py), arranged for speed:
   the gradients of these sums in their place, so that each weight's gradient is one product after the loop. Only the
   scaling weights, whose gradients are as large as the step's widest block, are summed up every few steps;
 - the blocks (about 9 numbers for each unit, step and example) are kept from one training step to the next.
+
+Sequences of several lengths (padded at the end) run to the end of the longest. What a padded step computes is used by
+nothing: the last states are taken from the blocks, each after its sequence's own last step, and backward adds their
+gradients there, within the phases.
 
 The derivative of a phase is torch.func.vjp of the phase itself, compiled as one; only the loop's is by hand.
 """
@@ -21,7 +25,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, RepeatedProduct, Weights, Workspace
 from hyperrun.hypernets.hyperlstm_fast.compiled_phases import compiled
@@ -33,6 +37,7 @@ from hyperrun.hypernets.hyperlstm_fast.phases import (
     main_forward,
     z_backward,
 )
+from hyperrun.targets.recurrent import at_the_end, without_padding
 
 
 class Call(NamedTuple):
@@ -44,6 +49,8 @@ class Call(NamedTuple):
     """z reads the hyper cell's new state."""
     kept: Tensor | None
     hyper_kept: Tensor | None
+    lengths: Tensor | None
+    """Steps of each sequence, int64 [B], or None where all have as many."""
     product: torch.dtype
     """Type of the matrix products' inputs; states and pointwise arithmetic have that of the parameters."""
     pool: Pool
@@ -55,7 +62,11 @@ def run_sequence(call: Call, x: Tensor, state: tuple[Tensor, ...], w: Weights) -
     """Return outputs [T, B, H], in the products' type, and the last state (h, c, a, hyper c), from x [T, B, I]."""
     flat = [*w[:9], *w.norms, *w.cell_norms]
     out, *last = HyperLSTMSequence.apply(call, x, *state, *flat)  # pyright: ignore[reportGeneralTypeIssues]
-    return out, (out[-1].to(w.w_h.dtype), *last)
+    if call.lengths is None:
+        return out, (out[-1].to(w.w_h.dtype), *last)
+    h = at_the_end(out, (call.lengths - 1).clamp(min=0)).to(w.w_h.dtype)
+    h = torch.where(call.lengths[:, None] > 0, h, state[0])
+    return without_padding(out, call.lengths), (h, *last)
 
 
 def unpack(call: Call, flat: tuple[Any, ...]) -> Weights:
@@ -73,7 +84,7 @@ class HyperLSTMSequence(torch.autograd.Function):
         if call.differentiable:
             ws = call.pool.take(w, x, call.product, call.new)
         else:
-            ws = Workspace(w, x, call.product, call.new, keep=False)
+            ws = Workspace(w, x, call.product, call.new, keep=False, states=call.lengths is not None)
 
         def run(
             x: Tensor, h: Tensor, c: Tensor, a: Tensor, hyper_c: Tensor, *kept: Tensor | None
@@ -84,6 +95,8 @@ class HyperLSTMSequence(torch.autograd.Function):
         inputs = (x, h, c, a, hyper_c, call.kept, call.hyper_kept)
         with torch.autocast(x.device.type, enabled=False):
             out, *last = ws.forward_graph(run, inputs, tensors[4:]) if call.differentiable else run(*inputs)
+            if call.lengths is not None:
+                last = [at_the_end(block, call.lengths) for block in (ws.c, ws.a, ws.hyper_c)]
         if call.differentiable:
             ctx.call, ctx.workspace = call, ws
             ctx.save_for_backward(x, out, *tensors)
@@ -104,9 +117,10 @@ class HyperLSTMSequence(torch.autograd.Function):
 
             def run(d_out: Tensor, *rest: Any) -> tuple[Tensor, ...]:
                 own = call._replace(kept=rest[3], hyper_kept=rest[4])
-                return backward_loop(own, ws, w, d_out.to(call.product), rest[:3])
+                return backward_loop(own, ws, w, d_out.to(call.product), rest[:3], rest[5])
 
-            gradients = ws.backward_graph(run, (d_out, *d_last, call.kept, call.hyper_kept), tensors[4:])
+            ends = None if call.lengths is None else ends_by_step(call.lengths, len(x))
+            gradients = ws.backward_graph(run, (d_out, *d_last, call.kept, call.hyper_kept, ends), tensors[4:])
             d_state, (d_bias, d_w_d), norm_sums = gradients[:4], gradients[4:6], gradients[6:]
             previous = torch.cat([h.to(call.product)[None], out[:-1]])
             d_x, *d_weights = weight_gradients(call, ws, w, x, previous, ctx.needs_input_grad[1])
@@ -196,10 +210,21 @@ def by_step(kept: Tensor | None, length: int) -> list[tuple[Tensor, ...]]:
     return [()] * length if kept is None else [(k,) for k in kept.unbind()]
 
 
+def ends_by_step(lengths: Tensor, length: int) -> Tensor:
+    """Return which sequences end before the first and after each of the steps, bool [T + 1, B], rounded up to 16.
+
+    A kernel is made for the alignment of the first row it sees: all rows start at whole 16 bytes.
+    """
+    filled_up = nn.functional.pad(lengths, (0, -len(lengths) % 16), value=-1)
+    return torch.arange(length + 1, device=lengths.device)[:, None] == filled_up
+
+
 def backward_loop(
-    call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: tuple[Tensor, ...]
+    call: Call, ws: Workspace, w: Weights, d_out: Tensor, d_last: tuple[Tensor, ...], ends: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Run all steps backward; d_out [T, B, H] in the products' type, d_last of c, a and hyper c.
+
+    ends: None where all sequences end after the last step; else what ends_by_step returns, where d_last come in.
 
     Returns the gradients of h, c, a, hyper c before the first step, of the bias, of w_d, and those of the norms, of
     main cell and hyper cell, [B, ...] each: to be summed over the batch.
@@ -211,7 +236,15 @@ def backward_loop(
     a_weight_t, w_d_t = ws.a_weight.t().contiguous(), w.w_d.mT
     times_weight_t = RepeatedProduct(ws.weight.t(), batch)
     dh = torch.zeros(batch, units, dtype=call.product, device=d_out.device)
-    dc, da, hyper_dc = d_last[0].clone(), d_last[1].clone(), d_last[2].clone()
+    dc, da, hyper_dc = (d.clone() if ends is None else torch.zeros_like(d).contiguous() for d in d_last)
+    main_ends, hyper_ends = [()] * length, [()] * length
+    main_spec, cell_spec = call.main, call.cell
+    if ends is not None:
+        ends = ends[:, :batch, None]
+        d_last = tuple(d.contiguous() for d in d_last)
+        main_ends = [(e, d_last[0]) for e in ends[1:].unbind()]
+        hyper_ends = [(e, *d_last[1:]) for e in ends[1:].unbind()]
+        main_spec, cell_spec = call.main._replace(ends=True), call.cell._replace(ends=True)
     d_w_d, d_bias = torch.zeros_like(w.w_d), torch.zeros_like(w.bias)
     sums, hyper_sums = (tuple(n.new_zeros(batch, len(n)) for n in norms) for norms in (w.norms, w.cell_norms))
     gate_sums, hyper_gate_sums = (
@@ -230,10 +263,10 @@ def backward_loop(
             step = ws.steps[t]
             assert step.d_z is not None
             args = (
-                *step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], d_outs[t], dh, dc, *step.dd,
-                *gate_sums,
+                *step.main, *make_scales(call, ws, w, step.z), *bias, *norms, *kept[t], d_outs[t], dh, dc,
+                *main_ends[t], *step.dd, *gate_sums,
             )  # fmt: skip
-            main_phase = main_phase or compiled(main_backward, call.main, args)
+            main_phase = main_phase or compiled(main_backward, main_spec, args)
             main_phase(*args)
             if call.main.inline:
                 args = (ws.dd[:, t % ws.chunk], w.w_d, step.d_z)
@@ -247,18 +280,21 @@ def backward_loop(
                 d_w_d.baddbmm_(z.reshape(-1, paths, z_dim).permute(1, 2, 0), part)
                 d_bias += part[2 * paths // 3 :].sum(1).flatten()
             if call.new:  # what the state after this step gave to the next step, and to z of this one
-                torch.addmm(d_last[1], ws.d_from_a[t + 1], a_weight_t, beta=float(t == length - 1), out=da)
+                last = float(t == length - 1 and ends is None)
+                torch.addmm(d_last[1], ws.d_from_a[t + 1], a_weight_t, beta=last, out=da)
             args = (
-                *step.hyper, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t], da, hyper_dc, *step.d_from_a[:4],
-                *hyper_gate_sums,
+                *step.hyper, *hyper_bias, step.hyper_c, *hyper_norms, *hyper_kept[t], da, hyper_dc,
+                *hyper_ends[t], *step.d_from_a[:4], *hyper_gate_sums,
             )  # fmt: skip
-            hyper_phase = hyper_phase or compiled(hyper_backward, call.cell, args)
+            hyper_phase = hyper_phase or compiled(hyper_backward, cell_spec, args)
             hyper_phase(*args)
             dh = times_weight_t(step.sums)
             if not call.new:
                 torch.mm(step.d_from_a[4], a_weight_t, out=da)
     if call.new:
         torch.mm(ws.d_from_a[0], a_weight_t, out=da)
+    if ends is not None:  # a sequence without a step: its last state is the first
+        dc, da, hyper_dc = (d + torch.where(ends[0], e, 0.0) for d, e in zip((dc, da, hyper_dc), d_last, strict=True))
     return dh.to(dc.dtype), dc, da, hyper_dc, d_bias, d_w_d, *sums, *hyper_sums
 
 

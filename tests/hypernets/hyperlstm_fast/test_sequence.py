@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hyperrun.hypernets.dynamic import HyperLSTM
+from hyperrun.hypernets.hyper_layers import HyperLSTMLayer
 from hyperrun.hypernets.hyperlstm_fast import blocks, compiled_phases
 from hyperrun.hypernets.hyperlstm_fast.sequence import small_products
 from tests.hypernets.test_dynamic import hyper_lstm, model_of, random_state, randomize
@@ -20,14 +20,14 @@ eager_phases = pytest.fixture(lambda monkeypatch: monkeypatch.setenv("HYPERRUN_C
 """Phases operator by operator: the loop and its derivative are the same, and nothing is compiled."""
 
 
-def layer_of(dtype: torch.dtype = torch.double, **keys: Any) -> HyperLSTM:
+def layer_of(dtype: torch.dtype = torch.double, **keys: Any) -> HyperLSTMLayer:
     torch.manual_seed(0)
     layer = hyper_lstm(**{"units": 12, "hyper_size": 6, **keys}).to(dtype)
     randomize(layer)
     return layer
 
 
-def both_ways(layer: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[dict[str, Tensor]]:
+def both_ways(layer: HyperLSTMLayer, x: Tensor, state: tuple[Tensor, ...]) -> list[dict[str, Tensor]]:
     """Return the outputs, the last state and all gradients, step by step and fast, with the same dropout masks."""
     results = []
     for layer.fast in (False, True):
@@ -42,7 +42,7 @@ def both_ways(layer: HyperLSTM, x: Tensor, state: tuple[Tensor, ...]) -> list[di
     return results
 
 
-def check(layer: HyperLSTM, steps: int = 7, **tolerance: float) -> None:
+def check(layer: HyperLSTMLayer, steps: int = 7, **tolerance: float) -> None:
     x = torch.randn(steps, 4, len(layer.w_x), dtype=layer.w_x.dtype, requires_grad=True)
     slow, fast = both_ways(layer, x, random_state(layer, x))
     for name, value in slow.items():
