@@ -239,8 +239,14 @@ def test_packages_that_lack_files_are_forgotten(checkout: Checkout) -> None:
     assert sorted(path.name for path in site.glob("*.dist-info")) == ["mine-1.0.dist-info", "rich-1.0.dist-info"]
 
 
-def test_results_are_written_beside_the_readme(checkout: Checkout) -> None:
-    code, out, err = checkout.run("scripts/results", "runs", "more runs")
-    assert code == 0, err
-    page = f"{checkout.path}/docs/results.md"
-    assert out == f"{checkout.path}\n<compare>\n<runs>\n<more runs>\n<--results>\n<{page}>\n"
+def test_results_are_kept_and_then_written(checkout: Checkout, tmp_path: Path) -> None:
+    keep = checkout.path / "scripts" / "_keep_runs.py"
+    keep.write_text("import os, sys\nprint(os.getcwd(), *sys.argv[1:], sep='|')\n")  # tests/test_kept_results.py
+    page = "<compare>\n<docs/results>\n<--results>\n<docs/results.md>\n<--readme>\n<README.md>\n"
+    code, out, err = checkout.run("scripts/results", cwd=tmp_path)
+    assert (code, out) == (0, f"{checkout.path}\n{page}"), err
+    code, out, err = checkout.run("scripts/results", "runs", "more runs", cwd=tmp_path)
+    kept = f"{tmp_path}|{checkout.path}/docs/results|runs|more runs\n"
+    assert (code, out) == (0, f"{kept}{checkout.path}\n{page}"), err
+    keep.write_text("raise SystemExit(2)\n")
+    assert checkout.run("scripts/results", "no", cwd=tmp_path)[:2] == (2, ""), "then nothing is written"

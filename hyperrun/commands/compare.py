@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,14 +34,17 @@ def main(argv: list[str]) -> int:
     parser.add_json()
     add("--markdown", action="store_true", help="print Markdown tables")
     add("--results", metavar="FILE", help="a page (.md) of all experiments, those not run, too, and its plot beside it")
+    add("--readme", metavar="FILE", help="with --results: a Markdown file whose marked tables are written again, too")
     add("--text-plot", action="store_true", help="draw the plot in the terminal, too")
     add("--wandb", action="store_true", help="record the comparison in W&B; with a login save a view of the project")
     args = parser.parse_args(argv)
     alone = [name for name in ("--json", "--markdown") if vars(args)[name[2:]]] + ["--csv -"] * (args.csv == "-")
     if len(alone) + args.text_plot > 1 and alone:
         raise UserError(f"{' and '.join([*alone, *['--text-plot'] * args.text_plot])} cannot share standard output")
-    for flag in ("plot", "html", "csv", "results"):
+    for flag in ("plot", "html", "csv", "results", "readme"):
         check_writable(flag, getattr(args, flag))
+    if args.readme and not args.results:
+        raise UserError("--readme has tables of the page that --results writes: it needs that, too")
     conditions = [Condition.parse(text) for text in args.where]
 
     runs = filter_runs(read_runs(args.runs), conditions)
@@ -64,7 +68,7 @@ def main(argv: list[str]) -> int:
         write_beside(Path(args.html), page(runs, comparisons))
         written.append(f"page    {args.html}")
     if args.results:
-        written += write_results(Path(args.results), runs)
+        written += write_results(args.runs, Path(args.results), Path(args.readme) if args.readme else None, runs)
     if args.wandb:
         from hyperrun.compare.wandb_comparison import log_comparison
 
@@ -96,10 +100,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def write_results(path: Path, runs: Runs) -> list[str]:
-    """Write the page of all experiments and the plot of those that were run; return what was written."""
+def write_results(folders: list[str], path: Path, readme: Path | None, runs: Runs) -> list[str]:
+    """Write the page of all experiments, the plot of those that were run, and the tables of a README.
+
+    Returns:
+        Lines that say what was written.
+
+    Raises:
+        UserError: a README without marked regions, or with one that names nothing that was run.
+    """
+    from hyperrun.compare.experiments import Experiment, sections
+    from hyperrun.compare.gone import gone_group, read_gone, with_gone
     from hyperrun.compare.plot import draw
-    from hyperrun.compare.results import Experiment, for_picture, results_page
+    from hyperrun.compare.readme import filled_in
+    from hyperrun.compare.results import TYPED, for_picture, results_page
     from hyperrun.conf_dir import choices
     from hyperrun.config import to_dict
     from hyperrun.hydra_app.compose import compose_config
@@ -113,16 +127,34 @@ def write_results(path: Path, runs: Runs) -> list[str]:
         experiments.append(Experiment(name, config.data.name, count.trainable, count.target, config.paper, computed))
     known = {experiment.name for experiment in experiments}
     theirs = Runs([run for run in runs.finished if run.summary.get("experiment") in known], runs.unfinished)
-    comparisons = compare(theirs)
+    gone_from, rows = read_gone(folders)
+    configs = [compose_config(row.overrides) for row in rows]
+    gone = [gone_group(row, config, counted(config).target) for row, config in zip(rows, configs, strict=True)]
+    comparisons = with_gone(compare(theirs), gone)
+
+    tables = None
+    if readme is not None:
+        try:
+            tables = filled_in(readme.read_text(encoding="utf-8"), sections(comparisons, experiments))
+        except (OSError, ValueError, UserError) as error:
+            raise UserError(f"--readme {readme}: {error}") from None
     plot = path.with_suffix(".png") if comparisons else None
+    typed = shlex.join(["hyperrun", "compare", *folders, "--results", str(path)])
+    if any(Path(name).expanduser().is_absolute() for name in (*folders, path)):
+        typed = TYPED  # where files are on this machine is nobody's business
+    link = plot.name if plot else None
+    page = results_page(theirs, comparisons, experiments, link, typed=typed, gone_from=gone_from)
     if plot is not None:
         # where all have as many parameters, the tables say it better
         varied = [found for found in comparisons if len({group.trainable for group in found.groups}) > 1]
         write_beside(plot, picture(draw(for_picture(varied or comparisons, experiments)), "png"))
-    write_beside(path, results_page(theirs, comparisons, experiments, plot.name if plot else None))
+    write_beside(path, page)
+    if readme is not None and tables is not None:
+        write_beside(readme, tables)
     others = len(runs.finished) - len(theirs.finished)
     beside = f" ({others} runs of no experiment left out)" if others else ""
-    return [f"results {path}{beside}", *([f"plot    {plot}"] if plot else [])]
+    lines = [f"results {path}{beside}", *([f"plot    {plot}"] if plot else [])]
+    return lines + ([f"tables  {readme}"] if readme is not None else [])
 
 
 def check_writable(flag: str, name: str | None) -> None:

@@ -42,6 +42,8 @@ class Group:
     """On the Pareto front: no other group is as small and as good, and better in one of the two."""
     twin: Group | None = None
     """The same target on the same data, trained directly; None for a direct group or where nobody trained it."""
+    gone: bool = False
+    """The run folders no longer exist: known only from what a page of results printed (hyperrun.compare.gone)."""
 
     @property
     def metric(self) -> Metric:
@@ -76,11 +78,11 @@ class Group:
 
     @cached_property
     def test(self) -> Figure:
-        return self._metric("test")
+        return self._figure(f"test/{self.metric.name}")
 
     @cached_property
     def val(self) -> Figure:
-        return self._metric("val")
+        return self._figure(f"val/{self.metric.name}")
 
     @property
     def paper(self) -> float | None:
@@ -122,9 +124,17 @@ class Group:
         values = [run.summary.get(key) for run in self.runs]
         return [float(value) for value in values if is_number(value)]  # pyright: ignore[reportArgumentType]
 
-    def _metric(self, split: str) -> Figure:
-        values = [float(run.summary[f"{split}/{self.metric.name}"]) for run in self.runs]
-        return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    def figure(self, key: str) -> Figure | None:
+        """Return mean and deviation of a number in the summaries; None where no run has it."""
+        numbers = self._numbers(key)
+        return _over_seeds(numbers) if numbers else None
+
+    def _figure(self, key: str) -> Figure:
+        return _over_seeds([float(run.summary[key]) for run in self.runs])
+
+
+def _over_seeds(values: list[float]) -> Figure:
+    return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 @dataclass(eq=False)
@@ -169,14 +179,18 @@ def compare(runs: Runs) -> list[Comparison]:
     comparisons = []
     for name, groups in zip(names, data.values(), strict=True):
         found = [Group(runs) for runs in groups.values()]
-        comparison = Comparison(name, found[0].metric)
-        sign = -1 if comparison.metric.higher_is_better else 1
-        comparison.groups = sorted(found, key=lambda g: (sign * g.test.mean, g.trainable, str(g.runs[0].path)))
-        mark_front(comparison)
-        find_twins(comparison)
-        give_labels(comparison.groups)
-        comparisons.append(comparison)
+        comparisons.append(arranged(Comparison(name, found[0].metric, found)))
     return sorted(comparisons, key=lambda c: (c.data, c.metric.name))
+
+
+def arranged(comparison: Comparison) -> Comparison:
+    """Sort the groups of a comparison, set which are on the front, their twins and labels; return the comparison."""
+    sign = -1 if comparison.metric.higher_is_better else 1
+    comparison.groups.sort(key=lambda g: (sign * g.test.mean, g.trainable, str(g.runs[0].path)))
+    mark_front(comparison)
+    find_twins(comparison)
+    give_labels(comparison.groups)
+    return comparison
 
 
 # ---------------------------------------------------------------- what belongs in one table

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
+from hyperrun.compare.experiments import LENGTH, Experiment, Section, changes, length, published, sections
+from hyperrun.compare.gone import GONE
 from hyperrun.compare.groups import Comparison, Group
 from hyperrun.compare.table import figure_text, md_cell, md_row
-from hyperrun.config import PaperConfig
 from hyperrun.errors import printable
-from hyperrun.metrics import METRICS, Metric, compression_text, from_paper
+from hyperrun.metrics import compression_text
 from hyperrun.runs.naming import setting
 from hyperrun.runs.reading import Run, Runs
 
@@ -19,7 +19,10 @@ NOT_RUN = "not run"
 
 HEAD = """# Results
 
-Written by `hyperrun compare FOLDER --results FILE` out of run folders: what is changed by hand is lost the next time.
+Written out of the small files of run folders (config.yaml, summary.json, metrics.jsonl); what is changed by hand is
+lost the next time:
+
+    {typed}
 
 Test figures are of the checkpoint that was best on the validation data (of continual training: the last one), mean ±
 sample standard deviation (n seeds).
@@ -30,53 +33,36 @@ rule a much longer one. Time is that of training one seed, evaluations left out,
 else the machine does makes it longer. A commit with a + had changes that were not committed.
 """
 
+TYPED = "hyperrun compare FOLDER --results FILE"
+
+FOLDER_GONE = "folder gone"
+ABOUT_GONE = f"""Rows marked *{FOLDER_GONE}* are kept from {{page}}: the folders of their runs no longer exist.
+What that page printed of them stands in `{GONE}`, beside the run folders. Nothing else is known of these runs: only
+training them again can check their figures.
+"""
+
 PRIVATE = ("outputs=", "tracking.", "data.root=", "sweep=", "seed=")
 """Words of a command that say where files are, or in whose place those of all seeds stand."""
 
-LENGTH = ("trainer.epochs", "trainer.max_steps")
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A file under conf/experiment."""
-
-    name: str
-    """ha2016/mnist_cnn"""
-    data: str
-    trainable: int
-    target: int
-    """Parameters of the target on its own."""
-    paper: PaperConfig | None
-    """What was published; None where nothing was."""
-    computed: dict[str, Any]
-    """Its config with dotted keys, as Run.computed."""
-
-    @property
-    def paper_figure(self) -> tuple[Metric, float] | None:
-        """The published figure as we measure it."""
-        ours = from_paper(self.paper.metric, self.paper.value) if self.paper is not None else None
-        return (METRICS[ours[0]], ours[1]) if ours is not None else None
-
-
-@dataclass
-class Section:
-    """One table: the experiments of a folder of conf/experiment on one data set."""
-
-    title: str
-    metric: Metric | None
-    """None where nothing was run and nothing published."""
-    rows: list[tuple[Experiment, Group | None]] = field(default_factory=list)
-
 
 def results_page(
-    runs: Runs, comparisons: Sequence[Comparison], experiments: Iterable[Experiment], picture: str | None = None
+    runs: Runs,
+    comparisons: Sequence[Comparison],
+    experiments: Iterable[Experiment],
+    picture: str | None = None,
+    *,
+    typed: str = TYPED,
+    gone_from: str | None = None,
 ) -> str:
     """Return the page as Markdown.
 
-    comparisons: compare(runs). picture: a link to their plot.
+    comparisons: compare(runs), and what is added from a page that was printed earlier (hyperrun.compare.gone).
+    picture: a link to their plot. typed: the command that writes the page. gone_from: which page that was.
     """
     found = sections(comparisons, experiments)
-    lines = [HEAD]
+    lines = [HEAD.format(typed=typed)]
+    if any(group.gone for comparison in comparisons for group in comparison.groups):
+        lines.append(ABOUT_GONE.format(page=md_cell(gone_from or "an earlier page")))
     if picture is not None:
         lines += [f"![trainable parameters against the test metric]({picture})", ""]
     lines += in_short(found)
@@ -90,43 +76,6 @@ def results_page(
             *how_measured(section),
         ]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def sections(comparisons: Sequence[Comparison], experiments: Iterable[Experiment]) -> list[Section]:
-    """Return a section for each folder of experiments and data set; what nobody finished has a row, too."""
-    known = {experiment.name: experiment for experiment in experiments}
-    placed = [
-        (known[name], comparison, group)
-        for comparison in comparisons
-        for group in comparison.groups
-        if (name := group.runs[0].summary.get("experiment")) in known
-    ]
-    run = {experiment.name for experiment, comparison, _ in placed if comparison.data == experiment.data}
-    found: dict[str, Section] = {}
-    for experiment, comparison, group in placed:
-        title = f"{experiment.name.partition('/')[0]}: {comparison.data}"
-        section = found.setdefault(title, Section(title, comparison.metric))
-        section.rows.append((experiment, group))
-    for experiment in known.values():
-        if experiment.name in run:
-            continue
-        title = f"{experiment.name.partition('/')[0]}: {experiment.data}"
-        metric = experiment.paper_figure
-        section = found.setdefault(title, Section(title, metric[0] if metric else None))
-        section.rows.append((experiment, None))
-    order = sorted(
-        known, key=lambda name: (known[name].paper is None, name)
-    )  # what can be held against the paper first
-    for section in found.values():
-        section.rows.sort(key=in_section)
-    return sorted(found.values(), key=lambda section: min(order.index(row[0].name) for row in section.rows))
-
-
-def in_section(row: tuple[Experiment, Group | None]) -> tuple[int, bool, str, int]:
-    """Return a key that puts experiments of one target together, the one that trains it directly first."""
-    experiment, group = row
-    hyper = experiment.trainable != experiment.target
-    return experiment.target, hyper, experiment.name, group.trainable if group is not None else 0
 
 
 def for_picture(comparisons: Iterable[Comparison], experiments: Iterable[Experiment]) -> list[Comparison]:
@@ -157,7 +106,7 @@ def in_short(found: Iterable[Section]) -> list[str]:
     for section in found:
         for experiment, group in section.rows:
             if group is not None and paper_cell(experiment, group):
-                cells = [group.metric.heading, figure_text(group.metric, group.test), paper_cell(experiment, group)]
+                cells = [group.metric.heading, test_cell(group), paper_cell(experiment, group)]
                 size = compression(group.target, group.trainable)
                 rows.append([name_cell(experiment, group, section), f"{group.trainable:,}", size, *cells])
     heading = ["experiment", "parameters", "compression", "metric", "test", "paper"]
@@ -176,7 +125,7 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
             cells = [f"{experiment.trainable:,}", size, state, *printed, ""]
         else:
             size = compression(group.target, group.trainable)
-            ours = figure_text(group.metric, group.test) + also_begun(group, unfinished)
+            ours = test_cell(group, unfinished)
             cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.least("time/train_s"))]
         rows.append([name_cell(experiment, group, section), *cells])
     figure = f"test {section.metric.heading}" if section.metric else "test"
@@ -187,6 +136,12 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
 
 def is_of(run: Run, experiment: Experiment) -> bool:
     return run.summary.get("experiment") == experiment.name and run.summary.get("data") == experiment.data
+
+
+def test_cell(group: Group, unfinished: Sequence[Run] = ()) -> str:
+    """Return the test figure, and what has to be known beside it."""
+    gone = f", {FOLDER_GONE}" if group.gone else ""
+    return figure_text(group.metric, group.test) + gone + also_begun(group, unfinished)
 
 
 def also_begun(group: Group, unfinished: Sequence[Run]) -> str:
@@ -208,9 +163,8 @@ def how_measured(section: Section) -> list[str]:
     commands: dict[str, list[str]] = {}
     for _, group in section.rows:
         if group is not None:
-            commits = f"commit {', '.join(values(group.runs, 'git')) or 'unknown'}"
-            where = [*hardware(group.runs), f"torch {', '.join(values(group.runs, 'torch')) or 'unknown'}", commits]
-            commands.setdefault(md_cell("; ".join(where)), []).append(command(group.runs))
+            where = f"{measured_with(group)}; commit {commits(group)}"
+            commands.setdefault(where, []).append(command(group.runs))
     lines = []
     for where, typed in commands.items():
         known = [f"    {printable(line)}" for line in dict.fromkeys(typed) if line]
@@ -218,9 +172,21 @@ def how_measured(section: Section) -> list[str]:
     return lines
 
 
-def name_cell(experiment: Experiment, group: Group | None, section: Section) -> str:
-    """Return the experiment's name and, where any of its groups changed something of it, what this group has there."""
-    shown = [experiment.name.partition("/")[2]]
+def measured_with(group: Group) -> str:
+    """Return on what a group was trained: machine, precision, torch."""
+    return md_cell("; ".join([*hardware(group.runs), f"torch {', '.join(values(group.runs, 'torch')) or 'unknown'}"]))
+
+
+def commits(group: Group) -> str:
+    return md_cell(", ".join(values(group.runs, "git")) or "unknown")
+
+
+def name_cell(experiment: Experiment, group: Group | None, section: Section, folder: bool = False) -> str:
+    """Return the experiment's name and, where any of its groups changed something of it, what this group has there.
+
+    folder: whether the experiment's folder (ha2016/) stands before the name.
+    """
+    shown = [experiment.name if folder else experiment.name.partition("/")[2]]
     if group is not None:
         mine = changes(experiment, group)
         groups = [other for whose, other in section.rows if whose is experiment and other is not None]
@@ -246,12 +212,6 @@ def printed_params(experiment: Experiment, group: Group | None = None) -> str:
     return f"{paper.params:,}" + (f" ({code(paper.part)})" if paper.part else "")
 
 
-def published(experiment: Experiment, group: Group | None) -> tuple[Metric, float] | None:
-    """Return the published figure of an experiment; None beside a group on other data, of which it says nothing."""
-    other = group is not None and group.computed.get("data.name") != experiment.data
-    return None if other else experiment.paper_figure
-
-
 def reasons(section: Section) -> list[str]:
     """Return a line for each figure that is behind the published one: by how much, and what was otherwise."""
     lines = []
@@ -274,35 +234,6 @@ def reasons(section: Section) -> list[str]:
             said += f"; what the paper leaves open: {experiment.paper.left_open}"
         lines.append(f"- {name_cell(experiment, None, section)}: {said}.")
     return ["Why these are behind:", "", *lines, ""] if lines else []
-
-
-def length(experiment: Experiment, group: Group) -> str:
-    """Return how long a group was trained of what its experiment asks for: "4 of 100 epochs"."""
-    (ours, unit), (theirs, other) = how_long(group.computed), how_long(experiment.computed)
-    return f"{ours:,} of {theirs:,} {unit}" if unit == other else f"{ours:,} {unit} instead of {theirs:,} {other}"
-
-
-def how_long(computed: dict[str, Any]) -> tuple[int, str]:
-    steps = computed.get("trainer.max_steps")
-    return (computed["trainer.epochs"], "epochs") if steps is None else (steps, "steps")
-
-
-def changes(experiment: Experiment, group: Group) -> dict[str, str]:
-    """Return key -> value of the settings in which a group differs from its experiment; no seeds, no places.
-
-    Of a part that was exchanged (schedule=cosine) that is said, of the others the keys that both have.
-    """
-    theirs, ours = experiment.computed, group.computed
-    keys = [key for key in ours if key in theirs and key != "model" and not key.startswith("paper.")]
-    differing = [key for key in keys if ours[key] != theirs[key]]
-    exchanged = [key.removesuffix(".kind") for key in differing if key.endswith(".kind")]
-    found = {part: str(ours[f"{part}.kind"]) for part in exchanged}
-    found |= {key: setting(ours[key]) for key in differing if key.partition(".")[0] not in exchanged}
-    if ours.get("trainer.max_steps") is not None:
-        found.pop("trainer.epochs", None)  # it says nothing then
-    if any(run.summary.get("data/verified") is False for run in group.runs):
-        found["data.verify"] = "false"
-    return found
 
 
 def code(text: str) -> str:

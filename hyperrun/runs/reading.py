@@ -167,7 +167,7 @@ def read_run(folder: Path) -> Run:
         Unreadable: it is damaged, or was not written by hyperrun.
     """
     config = _read_config(folder / CONFIG)
-    flat = dict(_flatten(config))
+    flat = dotted(config)
     computed = computed_keys(config)
     summary = _from_config(config)
     if os.path.lexists(folder / SUMMARY):
@@ -190,7 +190,7 @@ def read_run(folder: Path) -> Run:
 
 def computed_keys(config: dict[str, Any]) -> dict[str, Any]:
     """Return the dotted keys of a config that the result depends on, the seed left out: Run.computed."""
-    computed = dict(_flatten(what_is_computed(config)))
+    computed = dotted(what_is_computed(config))
     computed.pop("seed", None)
     return computed
 
@@ -291,6 +291,11 @@ def _first_line(error: Exception) -> str:
     if mark is not None:
         return f"line {mark.line + 1}: {getattr(error, 'problem', None)}"
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def dotted(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a nested config with dotted keys, as Run.config."""
+    return dict(_flatten(config))
 
 
 def _flatten(value: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

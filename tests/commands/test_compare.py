@@ -73,10 +73,19 @@ def test_files(here: Here, outputs: Path, tmp_path: Path) -> None:
 
 def test_results(here: Here, outputs: Path, tmp_path: Path) -> None:
     made_up_run(outputs, "experiment=ha2016/mnist_hypercnn", test=0.9916, trainable=12910)
-    done = here("compare", "--results", "r.md")
-    assert done.out.splitlines()[-2:] == ["results r.md (4 runs of no experiment left out)", "plot    r.png"]
+    (tmp_path / "R.md").write_text("# R\n")
+    done = here("compare", "--results", "r.md", "--readme", "R.md", status=2)
+    assert "--readme R.md: it needs regions, each between" in done.err
+    assert not (tmp_path / "r.md").exists(), "nothing is written where not all can be"
+    (tmp_path / "R.md").write_text("<!-- results: begin ha2016/mnist_* -->\n<!-- results: end -->\n")
+    done = here("compare", "--results", "r.md", "--readme", "R.md")
+    first, *others = done.out.splitlines()[-3:]
+    assert first == "results r.md (4 runs of no experiment left out)"
+    assert others == ["plot    r.png", "tables  R.md"]
+    assert "| `ha2016/mnist_hypercnn` | 12,910 / 4,000 | 99.16 (1) | 99.24 |" in (tmp_path / "R.md").read_text()
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "r.md").read_text()
+    assert "\n    hyperrun compare outputs --results r.md\n" in text
     assert "| `mnist_hypercnn` | 12,910 | 0.31 | 99.16 (1) | 99.24 | 4,244 (`conv2.weight`) | 20.0 s |" in text
     not_run = [line for line in text.splitlines() if "| not run |" in line]
     assert len(not_run) == len(list((REPO / "conf" / "experiment").rglob("[!_]*.yaml"))) - 1
@@ -111,6 +120,7 @@ MISTAKES = [
     (["--plot", "no/p.png"], "--plot no/p.png: there is no folder no"),
     (["--results", "page.html"], "--results page.html: the page is Markdown, its name ends in .md"),
     (["--results", "no/p.md"], "--results no/p.md: there is no folder no"),
+    (["--readme", "R.md"], "--readme has tables of the page that --results writes: it needs that, too"),
     (["--html", "outputs"], "--html outputs: is a folder"),
     (["--where", "status=failed", "--plot", "p.png"], "--plot needs a run that is finished; here is none"),
     (["--json", "--markdown"], "--json and --markdown cannot share standard output"),

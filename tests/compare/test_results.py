@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hyperrun.compare import compare, read_runs
-from hyperrun.compare.results import Experiment, duration, for_picture, results_page
+from hyperrun.compare.experiments import Experiment
+from hyperrun.compare.results import duration, for_picture, results_page
 from hyperrun.config import to_dict
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.runs.reading import computed_keys
