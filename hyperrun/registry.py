@@ -10,7 +10,8 @@ group to group:
 - hypernet: (config, {name: initial value of a parameter to generate}) -> nn.Module whose forward() gives
   {name: tensor}. With conditional=True (config, values, size) -> the same, or, for size > 0, a module whose forward
   takes a condition [..., size] and gives {name: [..., *shape]}.
-- data: (config) -> the set that was read. `values`: what its config holds beside what all sets of its kind share.
+- data: (config) -> the set that was read. `values`: what its config holds beside what all sets of its kind share
+  (conf/data/_KIND.yaml; of a kind of your own, the schema's defaults).
 - task: a class derived from hyperrun.training.task.Task. `data`: the kind of data that it learns from; `takes`: of
   targets that take this, where several tasks learn from the same data.
 - optim: (config, model) -> list of optimizers. schedule: (config, step, total) -> factor on the learning rate.
@@ -103,9 +104,11 @@ def store(group: str, name: str, schema: type, facts: Mapping[str, Any]) -> None
     """Let Hydra find group=name, with the values that the schema's fields have as defaults."""
     from hydra.core.config_store import ConfigStore
 
-    if group == "data":
-        base = f"_{schema.KIND}"  # type: ignore[attr-defined]
+    base = f"_{getattr(schema, 'KIND', '')}"
+    if group == "data" and (CONF_DIR / "data" / f"{base}.yaml").exists():
         node = {"defaults": [base, "_self_"], "name": name, **facts.get("values", {})}
+    elif group == "data":  # a kind of the plugin's own
+        node = {"kind": base[1:], **defaults_of(schema, f"{group}={name}"), "name": name, **facts.get("values", {})}
     else:
         node = {"kind": name, **defaults_of(schema, f"{group}={name}")}
     ConfigStore.instance().store(group=group, name=name, node=node)

@@ -51,6 +51,10 @@ def docstring_examples() -> dict[str, str]:
 
 EXAMPLES = docstring_examples()
 BEFORE = {
+    "registry.py: module": (
+        "from dataclasses import dataclass\nfrom hyperrun.config import TargetConfig\n"
+        "from hyperrun.registry import register\n@dataclass\nclass TinyTarget(TargetConfig):\n    units: int = 3\n"
+    ),
     "hypernets/build.py: hypernetize": "import torch\nimport torchvision\nfrom hyperrun import hypernetize\n",
     "hypernets/hyper_lstm.py: HyperLSTM": "import torch\nfrom hyperrun import HyperLSTM\n",
     "hypernets/conditional.py: ConditionalHypernet": "import torch\nfrom hyperrun.hypernets import *\n",

@@ -92,7 +92,8 @@ BORROWED = {
             "torch.nn.modules.conv:_ConvNd",  # all convolutions, all norms: base classes without a public name
             "torch.nn.modules.batchnorm:_BatchNorm",
             "torch.nn.modules.batchnorm:_NormBase",
-            "torch.utils._pytree:tree_map",  # hypernets/conditional.py
+            "torch.utils._pytree:tree_map",  # hypernets/conditional.py, carried_state.py
+            "torch.utils._pytree:tree_flatten",
             "torch:_C._get_mkldnn_enabled",  # hypernets/hyperlstm_fast/sequence.py
             "torch:_C._set_mkldnn_enabled",
         ),

@@ -8,12 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyperrun.errors import UserError
+from hyperrun.inputs import Images
 from hyperrun.targets.mlp import ACTIVATIONS, MLP, MLPTarget, build_mlp
 
 
 def test_it_is_linear_layers_with_activations_between():
     torch.manual_seed(0)
-    mlp = build_mlp(MLPTarget("mlp", [7, 5], "tanh"), in_channels=3, num_classes=4, image_size=2)
+    mlp = build_mlp(MLPTarget("mlp", [7, 5], "tanh"), Images(3, 2, 4, train=0))
     x = torch.randn(6, 3, 2, 2)
     first, second, third = (layer for layer in mlp.layers if isinstance(layer, nn.Linear))
     torch.testing.assert_close(mlp(x), third(second(first(x.reshape(6, 12)).tanh()).tanh()))
@@ -21,7 +22,7 @@ def test_it_is_linear_layers_with_activations_between():
 
 
 def test_without_hidden_layers_it_is_one_linear_layer():
-    mlp = build_mlp(MLPTarget("mlp", [], "relu"), in_channels=1, num_classes=10, image_size=8)
+    mlp = build_mlp(MLPTarget("mlp", [], "relu"), Images(1, 8, 10, train=0))
     x = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(mlp(x), F.linear(x.flatten(1), mlp.layers[0].weight, mlp.layers[0].bias))
 

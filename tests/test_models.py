@@ -1,0 +1,146 @@
+"""What --dry-run accepts and refuses is what training accepts and refuses, in the same words."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from hyperrun.conf_dir import choices as files
+from hyperrun.config import Config
+from hyperrun.data import ImageSplit, inputs_of, looks_of, make_set, make_text, number_characters, published_name
+from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
+from hyperrun.inputs import Images, Symbols
+from hyperrun.models import counted
+from hyperrun.registry import choices, register
+from hyperrun.tasks import build_task
+from hyperrun.training.distributed import World
+from hyperrun.training.optim import build_optimizers
+
+WORLD = World(0, 1, torch.device("cpu"))
+MODELS = list(files("model"))
+DATA = [name for name in files("data") if name not in ("image_folder", "text")]  # which name a place of one's own
+HYPERNETS = ("", "none", "static", "chunked", "mlp", "dynamic")
+"""The preset's own first."""
+SMALL = ["target.hidden_size=4"]
+IMAGES = 300
+
+
+@cache
+def composed(*typed: str) -> Config:
+    return compose_config(list(typed))
+
+
+def made_up(name: str, looks: Any) -> Any:
+    """Return a reader of a set that looks like a published one, and has few examples."""
+
+    def images(cfg: Any) -> Any:
+        def split(count: int) -> ImageSplit:
+            shape = (count, looks.channels, looks.size, looks.size)
+            return ImageSplit(torch.randint(256, shape, dtype=torch.uint8), torch.arange(count) % looks.classes)
+
+        names = [str(number) for number in range(looks.classes)]
+        return make_set(name, cfg, train=split(IMAGES), test=split(200), classes=names)
+
+    def text(cfg: Any) -> Any:
+        symbols = "".join(map(chr, range(0x4E00, 0x4E00 + looks.vocabulary)))
+        vocabulary, ids = number_characters([symbols * (1 + 20_000 // looks.vocabulary)] * 3)
+        return make_text(name, train=ids[0], val=ids[1], test=ids[2], vocabulary=vocabulary)
+
+    return images if isinstance(looks, Images) else text
+
+
+@pytest.fixture
+def published_sets() -> None:
+    """Put made-up sets in the place of those that have to be fetched."""
+    for name, one in list(choices("data").items()):
+        looks = looks_of(name)
+        if looks is not None:
+            few = Images(looks.channels, looks.size, looks.classes, IMAGES) if isinstance(looks, Images) else looks
+            register("data", name, one.schema, looks=few)(made_up(name, looks))
+
+
+def said(function: Any, config: Config) -> str | None:
+    """Return what is refused, in its words; None where nothing is."""
+    try:
+        function(copy.deepcopy(config))
+    except UserError as refusal:
+        return str(refusal)
+    return None
+
+
+def trained(config: Config) -> None:
+    """What `hyperrun train` does before the first step."""
+    build_optimizers(config.optim, build_task(config, WORLD).model)
+
+
+def lines(model: str) -> Iterator[list[str]]:
+    for data in DATA:
+        for hypernet in HYPERNETS:
+            yield [
+                f"model={model}",
+                f"data={data}",
+                "data.val_size=40",
+                *([f"hypernet={hypernet}"] if hypernet else []),
+            ]
+
+
+def config_of(line: list[str]) -> Config:
+    typed = [word for word in line if not (word.startswith("data.val_size") and is_text(line[1]))]
+    recurrent = composed(line[0]).target.kind == "recurrent"
+    return composed(*typed, *(SMALL if recurrent else []))
+
+
+def is_text(data: str) -> bool:
+    return composed(data).data.kind == "text"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_dry_run_and_training_refuse_the_same_lines_in_the_same_words(model: str, published_sets: None) -> None:
+    outcomes = set()
+    for line in lines(model):
+        config = config_of(line)
+        planned, refused = said(counted, config), said(trained, config)
+        assert planned == refused, line
+        outcomes.add(planned is None)
+    assert outcomes == {True, False}, "each preset fits some of these data, and not all"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "model=hypermlp data=split_digits optim.generated_l2=1e-4",
+            "generated_l2 is for one set of generated kernels",
+        ),
+        ("model=lstm data=pydocs optim.generated_l2=1e-4", "a language model's weights are only scaled"),
+        ("model=mlp data=split_digits data.order=continual trainer.max_steps=4", "raise trainer.max_steps"),
+        ("model=hyperresnet target.depth=10 data=split_digits", "has batch norms"),
+        ("model=mlp data=split_digits trainer.batch_size=4", "no example for each of the 5 tasks"),
+        ("model=hypersiren data=digits trainer.label_smoothing=0.1", "images have latent_l2"),
+        ("model=cnn data=digits data.val_size=1437", "leaves nothing to train on: digits has 1437 training examples"),
+        ("model=cnn data=split_digits data.tasks=3", "cannot part the 10 classes evenly"),
+        ("model=cnn data=digits optim=muon optim.decay_on=[biases]", "finds no matrices"),
+        ("model=hyperlstm data=digits", "target=recurrent does not take images"),
+        ("model=hypercnn data=pydocs", "target=cnn does not take text"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_by_both(line: str, words: str) -> None:
+    config = composed(*line.split())
+    assert words in str(said(counted, config))
+    assert said(trained, config) == said(counted, config)
+
+
+@pytest.mark.parametrize("name", ["digits", "pydocs", "split_digits"])
+def test_what_the_data_look_like_is_known_before_they_are_read(name: str) -> None:
+    from hyperrun.data import load
+
+    data = composed(f"data={name}").data
+    assert inputs_of(data) == load(data).inputs
+    assert published_name(data) in choices("data")
+    assert isinstance(inputs_of(data), Symbols) == (name == "pydocs")
