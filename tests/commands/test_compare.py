@@ -90,7 +90,7 @@ def test_results(here: Here, outputs: Path, tmp_path: Path) -> None:
     not_run = [line for line in text.splitlines() if "| not run |" in line]
     assert len(not_run) == len(list((REPO / "conf" / "experiment").rglob("[!_]*.yaml"))) - 1
     assert "| `cifar10_hyperresnet40_2` | 147,610 | 15.14 | not run | 92.77 | 148,000 |" in text
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "r.md", "r.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["R.md", "outputs", "r.md", "r.png"]
 
 
 @pytest.mark.parametrize(

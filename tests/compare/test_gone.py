@@ -78,7 +78,8 @@ def test_a_row_is_left_out_once_all_its_seeds_are_there_again(tmp_path: Path) ->
 def test_a_page_without_such_rows_says_nothing_of_them(tmp_path: Path) -> None:
     trained(tmp_path, "experiment=ha2016/mnist_cnn", "seed=0", trainable=21210)
     assert read_gone([tmp_path, tmp_path / "nowhere"]) == (None, [])
-    assert "gone" not in results_page(runs := read_runs([tmp_path]), compare(runs), experiments())
+    runs = read_runs([tmp_path])
+    assert "gone" not in results_page(runs, compare(runs), experiments())
 
 
 @pytest.mark.parametrize(
