@@ -137,7 +137,9 @@ def undocumented(cls: ast.ClassDef) -> list[str]:
     """Return the fields of a class without a text under them; a field that is a group of keys has it in its class."""
     silent = []
     for field, after in zip(cls.body, [*cls.body[1:], ast.Pass()], strict=True):
-        if isinstance(field, ast.AnnAssign) and "Config" not in ast.unparse(field.annotation):
+        if isinstance(field, ast.AnnAssign) and not any(
+            w in ast.unparse(field.annotation) for w in ("Config", "ClassVar")
+        ):
             documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             silent += [] if documented else [f"{cls.name}.{ast.unparse(field.target)}"]
     return silent

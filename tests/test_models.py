@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,16 @@ import torch
 
 from hyperrun.conf_dir import choices as files
 from hyperrun.config import Config
-from hyperrun.data import ImageSplit, inputs_of, looks_of, make_set, make_text, number_characters, published_name
+from hyperrun.data import (
+    ImageData,
+    ImageSplit,
+    inputs_of,
+    looks_of,
+    make_set,
+    make_text,
+    number_characters,
+    published_name,
+)
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Images, Symbols
@@ -27,7 +37,14 @@ MODELS = list(files("model"))
 DATA = [name for name in files("data") if name not in ("image_folder", "text")]  # which name a place of one's own
 HYPERNETS = ("", "none", "static", "chunked", "mlp", "dynamic")
 """The preset's own first."""
-SMALL = ["target.hidden_size=4"]
+SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {},
+    "mlp": {"hidden": [4, 4, 4]},
+    "wide_resnet": {"depth": 10, "width": 1},
+    "recurrent": {"hidden_size": 4},
+    "siren": {"hidden_size": 4},
+}
+"""Target of a preset -> what makes it small."""
 IMAGES = 300
 
 
@@ -79,32 +96,26 @@ def trained(config: Config) -> None:
     build_optimizers(config.optim, build_task(config, WORLD).model)
 
 
-def lines(model: str) -> Iterator[list[str]]:
+def lines(model: str) -> Iterator[tuple[str, Config]]:
+    """Yield model=... data=... hypernet=... and their config, put together from groups composed once."""
+    preset = composed(f"model={model}")
+    target = replace(preset.target, **SMALL[preset.target.kind])
     for data in DATA:
-        for hypernet in HYPERNETS:
-            yield [
-                f"model={model}",
-                f"data={data}",
-                "data.val_size=40",
-                *([f"hypernet={hypernet}"] if hypernet else []),
-            ]
-
-
-def config_of(line: list[str]) -> Config:
-    typed = [word for word in line if not (word.startswith("data.val_size") and is_text(line[1]))]
-    recurrent = composed(line[0]).target.kind == "recurrent"
-    return composed(*typed, *(SMALL if recurrent else []))
-
-
-def is_text(data: str) -> bool:
-    return composed(data).data.kind == "text"
+        of_data = composed(f"data={data}").data
+        if isinstance(of_data, ImageData):
+            of_data = replace(of_data, val_size=40)
+        for kind in HYPERNETS:
+            hypernet = composed(f"hypernet={kind}").hypernet if kind else preset.hypernet
+            if hasattr(hypernet, "hidden"):
+                hypernet = replace(hypernet, hidden=[8])
+            line = f"model={model} data={data} hypernet={kind}"
+            yield line, replace(preset, target=target, data=of_data, hypernet=hypernet)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_dry_run_and_training_refuse_the_same_lines_in_the_same_words(model: str, published_sets: None) -> None:
     outcomes = set()
-    for line in lines(model):
-        config = config_of(line)
+    for line, config in lines(model):
         planned, refused = said(counted, config), said(trained, config)
         assert planned == refused, line
         outcomes.add(planned is None)

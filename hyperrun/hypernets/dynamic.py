@@ -121,10 +121,9 @@ def replaced(target: nn.Module, layer: nn.Module, other: nn.Module) -> nn.Module
     """Put another module in every place where the target has this one; return the target, or the other if it is it."""
     if target is layer:
         return other
-    for module in list(target.modules()):
-        for name, child in module._modules.items():  # named_children would leave out a second place
-            if child is layer:
-                module._modules[name] = other
+    places = [name for name, module in target.named_modules(remove_duplicate=False) if module is layer]
+    for name in places:
+        target.set_submodule(name, other)
     return target
 
 
