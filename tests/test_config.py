@@ -133,6 +133,11 @@ def test_no_file_names_code():
         assert "_target_" not in path.read_text()
 
 
+def words_of(annotation: ast.expr) -> set[str]:
+    """Return which of the words Config and ClassVar an annotation has."""
+    return {word for word in ("Config", "ClassVar") if word in ast.unparse(annotation)}
+
+
 def undocumented(cls: ast.ClassDef) -> list[str]:
     """Return the fields of a class without a text under them; a field that is a group of keys has it in its class."""
     silent = []
