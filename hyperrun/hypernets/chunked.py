@@ -21,7 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.config import check_positive
-from hyperrun.hypernets.scale import RESIDUAL, EmbeddedMLPConfig, centres_and_stds, draw_for_relu, relu_layers, rms
+from hyperrun.hypernets.scale import (
+    RESIDUAL,
+    EmbeddedMLPConfig,
+    centres_and_stds,
+    draw_for_relu,
+    relu_layers,
+    rms_of_live,
+)
 from hyperrun.registry import register
 
 
@@ -134,7 +141,7 @@ class ChunkedHypernet(nn.Module):
             if self.theta_0 is not None:
                 centre, std = 0.0, RESIDUAL * std
             self.centre[mine] = centre
-            self.row_scale[mine] = std / rms(part.flatten(-2)[..., : value.numel()])
+            self.row_scale[mine] = std / rms_of_live(part.flatten(-2)[..., : value.numel()], name)
             start += count
 
 

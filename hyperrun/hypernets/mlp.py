@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.scale import EmbeddedMLPConfig, rms
+from hyperrun.hypernets.scale import EmbeddedMLPConfig, rms_of_live
 from hyperrun.hypernets.weight_generator import ParameterGenerator
 from hyperrun.registry import register
 
@@ -59,7 +59,7 @@ class MLPHypernet(nn.Module):
         h = self.z
         for layer in hidden:
             h = layer(h).relu()
-        heads.weight /= rms(h)  # type: ignore[operator]  # expected: 1
+        heads.weight /= rms_of_live(h, "its one embedding")  # type: ignore[operator]  # expected: 1
 
 
 @register("hypernet", "mlp", MLPConfig, conditional=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.config import check_positive, check_widths
-from hyperrun.errors import choose
+from hyperrun.errors import UserError, choose
 from hyperrun.hypernets.select import SelectingConfig
 from hyperrun.targets.mlp import ACTIVATIONS
 
@@ -52,6 +52,18 @@ class EmbeddedMLPConfig(SelectingConfig):
 def rms(values: Tensor) -> float:
     """Return the root of the mean square: the standard deviation of weights drawn around zero, and defined for one."""
     return values.detach().double().square().mean().sqrt().item()
+
+
+def rms_of_live(values: Tensor, what: str) -> float:
+    """Return the root of the mean square, by which what a hypernet makes is divided.
+
+    Raises:
+        UserError: all numbers are zero: no hidden unit is on.
+    """
+    scale = rms(values)
+    if not scale:
+        raise UserError(f"no hidden unit of the hypernet is on at the start for {what}; make hypernet.hidden wider")
+    return scale
 
 
 def centres_and_stds(

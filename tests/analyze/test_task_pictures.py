@@ -33,7 +33,7 @@ from hyperrun.analyze.task_weights import (
 from hyperrun.cli import main
 from hyperrun.data import as_images, load_tasks
 from hyperrun.errors import UserError
-from hyperrun.hypernets import ConditionalModel
+from hyperrun.hypernets import ConditionalModel, EmbeddedGenerator
 from hyperrun.load import LoadedRun
 from hyperrun.pictures.style import picture
 from hyperrun.runs.metrics_file import plain
@@ -68,9 +68,8 @@ class Table(nn.Module):
 
 
 def linear_model(*embeddings: list[float]) -> ConditionalModel:
-    hypernet = nn.Sequential()
-    hypernet.add_module("embedding", nn.Embedding.from_pretrained(torch.tensor(embeddings)))
-    hypernet.add_module("generator", Table())
+    hypernet = EmbeddedGenerator(Table(), len(embeddings), 4, std=1.0)
+    hypernet.embedding = nn.Embedding.from_pretrained(torch.tensor(embeddings))
     return ConditionalModel(nn.Linear(2, 2, bias=False), hypernet, ["weight"])
 
 

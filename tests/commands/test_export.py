@@ -151,7 +151,7 @@ def test_language_models(here: Here, tmp_path: Path) -> None:
 def test_the_library_is_imported_when_it_is_asked_for() -> None:
     import hyperrun
 
-    assert set(hyperrun.__all__) == {"__version__", "hypernetize", "load_run", "materialize"}
+    assert set(hyperrun.__all__) == {"HyperLSTM", "__version__", "hypernetize", "load_run", "materialize"}
     assert hyperrun.hypernetize is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         hyperrun.nothing  # noqa: B018

@@ -159,7 +159,7 @@ def test_options_are_those_of_the_command_line() -> None:
     ("arguments", "options", "message"),
     [
         (("statick",), {}, "unknown hypernet 'statick'; did you mean 'static'"),
-        (("dynamic",), {}, "unknown hypernet 'dynamic'"),
+        (("dynamic",), {}, "this one has Conv2d, Linear"),
         (("static",), {"z_din": 3}, "did you mean 'z_dim'"),
         (("static",), {"z_dim": "many"}, "z_dim"),
         (("chunked",), {"hidden": []}, "hidden must be positive numbers"),
