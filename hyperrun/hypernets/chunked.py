@@ -69,10 +69,10 @@ class ChunkedHypernet(nn.Module):
     def __init__(
         self,
         reference: Mapping[str, Tensor],
-        chunk_size: int = 2304,
-        z_dim: int = 32,
-        hidden: Sequence[int] = (64,),
-        init: str = "variance_matched",
+        chunk_size: int,
+        z_dim: int,
+        hidden: Sequence[int],
+        init: str,
         residual: bool = False,
         conditioning_size: int = 0,
     ) -> None:

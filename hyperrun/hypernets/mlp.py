@@ -37,9 +37,9 @@ class MLPHypernet(nn.Module):
     def __init__(
         self,
         reference: Mapping[str, Tensor],
-        z_dim: int = 32,
-        hidden: Sequence[int] = (64,),
-        init: str = "variance_matched",
+        z_dim: int,
+        hidden: Sequence[int],
+        init: str,
         residual: bool = False,
     ) -> None:
         super().__init__()

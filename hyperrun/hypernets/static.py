@@ -165,10 +165,10 @@ class StaticHypernet(nn.Module):
     def __init__(
         self,
         reference: Mapping[str, Tensor],
-        z_dim: int = 64,
-        hidden_dim: int | None = None,
-        tile: tuple[int, int] = (16, 16),
-        init: str = "variance_matched",
+        z_dim: int,
+        hidden_dim: int | None,
+        tile: tuple[int, int],
+        init: str,
     ) -> None:
         super().__init__()
         by_spatial: dict[str, dict[str, Tensor]] = {}

@@ -54,7 +54,7 @@ def hyper(make=cnn, generate: str = "conv", seed: int = 0) -> HyperModel:
     target = make()
     names = select_parameters(target, generate)
     reference = {name: target.get_parameter(name).detach() for name in names}
-    return HyperModel(target, StaticHypernet(reference, z_dim=4, tile=(4, 4)), names)
+    return HyperModel(target, StaticHypernet(reference, 4, None, (4, 4), "variance_matched"), names)
 
 
 def written_in(model: HyperModel, make) -> nn.Module:
@@ -400,7 +400,11 @@ def test_a_target_without_inner_layers_is_refused():
 
 
 def test_a_single_layer_can_be_the_target():
-    model = HyperModel(nn.Linear(3, 2), StaticHypernet({"weight": torch.randn(2, 3)}, z_dim=2), ["weight"])
+    model = HyperModel(
+        nn.Linear(3, 2),
+        StaticHypernet({"weight": torch.randn(2, 3)}, 2, None, (16, 16), "variance_matched"),
+        ["weight"],
+    )
     assert model(torch.randn(5, 3)).shape == (5, 2)
 
 
@@ -408,7 +412,9 @@ def test_a_single_layer_can_be_the_target():
 def test_what_is_included_works_whatever_its_kind(include):
     target = Mixed()
     names = select_parameters(target, include=include)
-    hypernet = StaticHypernet({n: target.get_parameter(n).detach() for n in names}, z_dim=4)
+    hypernet = StaticHypernet(
+        {n: target.get_parameter(n).detach() for n in names}, 4, None, (16, 16), "variance_matched"
+    )
     model = HyperModel(target, hypernet, names)
     shapes = {name: value.shape for name, value in Mixed().named_parameters()}
     assert {name: value.shape for name, value in model.weights().items()} == {name: shapes[name] for name in names}

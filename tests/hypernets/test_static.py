@@ -137,7 +137,7 @@ def test_generation_equals_a_loop_over_the_equations(case):
     shapes, z_dim, hidden_dim, tile = CASES[case]
     torch.manual_seed(0)
     reference = {f"layer{i}.weight": torch.randn(shape) for i, shape in enumerate(shapes)}
-    hypernet = StaticHypernet(reference, z_dim, hidden_dim, tile).double()
+    hypernet = StaticHypernet(reference, z_dim, hidden_dim, tile, "variance_matched").double()
     with torch.no_grad():
         for parameter in hypernet.parameters():
             nn.init.normal_(parameter)  # biases too, which start at zero
@@ -160,7 +160,7 @@ def test_generation_equals_a_loop_over_the_equations(case):
 
 
 def test_generation_is_float32_under_autocast():
-    hypernet = StaticHypernet({"a": torch.randn(16, 16, 3, 3)}, z_dim=8)
+    hypernet = StaticHypernet({"a": torch.randn(16, 16, 3, 3)}, 8, None, (16, 16), "variance_matched")
     plain = hypernet()["a"]
     with torch.autocast("cpu", torch.bfloat16):
         autocast = hypernet()["a"]
@@ -250,7 +250,7 @@ def test_all_factors_of_a_kernel_start_at_one_scale(name, z_dim):
 def test_initial_values_without_spread_give_finite_kernels(value):
     """Some torchvision models start a layer at zero (vit's head); a kernel can be a single number."""
     reference = {"usual.weight": torch.randn(4, 4, *value.shape[2:]), "odd.weight": value}
-    kernels = StaticHypernet(reference, z_dim=4)()
+    kernels = StaticHypernet(reference, 4, None, (16, 16), "variance_matched")()
     for kernel in kernels.values():
         assert kernel.isfinite().all()
     if not value.any():

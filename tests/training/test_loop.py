@@ -50,7 +50,9 @@ class Generating(Regression):
 
     def __init__(self) -> None:
         super().__init__(dropout=0.2)
-        self.model = HyperModel(self.model, MLPHypernet({"0.weight": self.model[0].weight}, 3, (5,)), ["0.weight"])
+        self.model = HyperModel(
+            self.model, MLPHypernet({"0.weight": self.model[0].weight}, 3, (5,), "variance_matched"), ["0.weight"]
+        )
         self.model.double()
         self.loss = Squares(self.model)
 
