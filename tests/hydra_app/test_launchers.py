@@ -27,7 +27,7 @@ ON = {
     "slurm": ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.partition=low"),
 }
 ENV = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
-PATIENCE = 180
+PATIENCE = 600
 """Seconds: each process imports torch, and a busy machine takes its time."""
 
 LONG = (
