@@ -230,6 +230,54 @@ def test_a_task_with_data_and_inputs_of_its_own(here: Here, tmp_path: Path, plug
     assert "target=cnn does not take curves (targets that do: curve)" in refused.err
 
 
+LANGUAGE_MODEL = """
+from dataclasses import dataclass
+from torch import nn
+from hyperrun.config import TargetConfig
+from hyperrun.registry import register
+
+
+@dataclass
+class Mine(TargetConfig):
+    units: int = 8
+
+
+class Model(nn.Module):
+    def __init__(self, cfg, vocabulary):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, cfg.units)
+        self.lstm = nn.LSTM(cfg.units, cfg.units, batch_first=True)
+        self.output = nn.Linear(cfg.units, vocabulary)
+
+    def forward(self, tokens, state=None):
+        x, state = self.lstm(self.embedding(tokens), state)
+        return self.output(x), state
+
+
+@register("target", "mine", Mine, takes="text")
+def mine(cfg, inputs):
+    return Model(cfg, inputs.vocabulary)
+"""
+
+
+def test_a_language_model_of_torchs_own_layers_with_a_hyper_cell(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it carries from chunk to chunk is saved and read back: its h_n and c_n have the hyper cell's part."""
+    tmp_path.joinpath("my_model.py").write_text(LANGUAGE_MODEL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_model", raising=False)
+    line = ["plugins=[my_model]", *LINE[1:], "target=mine", "hypernet=dynamic", "hypernet.fast=never", "data=pydocs"]
+    line += ["hypernet.hyper_size=4", "data.sequence_length=8", "trainer.batch_size=4", "trainer.max_steps=4"]
+    here("train", *line)
+    (run,) = tmp_path.glob("outputs/pydocs/*")
+    state = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["task"]["state"]
+    assert [sorted(part) for part in state] == [["hyper", "state"]] * 2
+    (run / "summary.json").unlink()  # as if it had been killed after its last checkpoint
+    here("train", *line)
+    assert "resume   from step 4" in run.joinpath("train.log").read_text()
+
+
 def test_the_config_of_a_plugins_data_set_is_that_of_its_kind(plugin: None) -> None:
     importlib.import_module("my_choices")
     config = compose_config(["data=stripes", "data.flip=true"])

@@ -17,6 +17,7 @@ from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
+from hyperrun.hypernets.carried_state import CarriedState, join, plain
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
@@ -125,7 +126,7 @@ class LanguageModeling(Task):
         The state is that of all processes' streams, in order, so that any number of processes can go on with it.
         """
         return {
-            "state": on_tensors(lambda part: gather_rows(part, self.world), self.loss.state),
+            "state": on_tensors(lambda part: parted(gather_rows(part, self.world)), self.loss.state),
             "vocabulary": self.text.vocabulary.state_dict(),
             "text": self.text.fingerprint,
         }
@@ -140,7 +141,7 @@ class LanguageModeling(Task):
         if state["text"] != self.text.fingerprint:
             raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
         rank, size = self.world.rank, self.world.size
-        self.loss.state = on_tensors(lambda part: part.chunk(size)[rank].clone(), state["state"])
+        self.loss.state = on_tensors(lambda part: part.chunk(size)[rank].clone(), rejoined(state["state"]))
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Refuse a checkpoint whose model reads other symbols.
@@ -159,6 +160,18 @@ def on_tensors(function: Callable[[Tensor], Tensor], state: State) -> State:
     if isinstance(state, list | tuple):
         return type(state)(on_tensors(function, part) for part in state)
     return state
+
+
+def parted(part: Tensor) -> Any:
+    """Return a tensor of the state as a checkpoint holds it: with a hyper cell's part, as two plain tensors by name."""
+    return {"state": plain(part), "hyper": part.hyper} if isinstance(part, CarriedState) else part
+
+
+def rejoined(state: Any) -> State:
+    """Return a state that a checkpoint held: what `parted` took apart is one tensor again."""
+    if isinstance(state, dict):
+        return join(state["state"], state["hyper"])
+    return type(state)(map(rejoined, state)) if isinstance(state, list | tuple) else state
 
 
 @torch.no_grad()
