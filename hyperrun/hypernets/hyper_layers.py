@@ -35,12 +35,11 @@ from hyperrun.targets.recurrent import (
     LSTMLayer,
     RNNLayer,
     State,
-    check_lengths,
+    cleared,
     draw_kept,
     lstm_update,
     orthogonal_gates,
     outputs_and_last,
-    without_padding,
 )
 
 INITIAL_SCALE = 0.1
@@ -172,9 +171,7 @@ class HyperLSTMLayer(nn.Module):
 
         lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
         """
-        if lengths is not None:
-            lengths = check_lengths(x, lengths)
-            x = without_padding(x, lengths)
+        x, lengths = cleared(x, lengths)
         state = state or self.zero_state(x)
         cell = self.hypernet.cell
         kept = draw_kept(x, self.units, self.dropout if self.training else 0.0)
@@ -274,9 +271,7 @@ class HyperRNNLayer(nn.Module):
 
         lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
         """
-        if lengths is not None:
-            lengths = check_lengths(x, lengths)
-            x = without_padding(x, lengths)
+        x, lengths = cleared(x, lengths)
         states = [state or self.zero_state(x)]
         for x_t in x.unbind():
             states.append(self.step(x_t, states[-1]))

@@ -140,6 +140,14 @@ def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
     return values.masked_fill(padded.view(*padded.shape, *(1,) * (values.ndim - 2)), 0)
 
 
+def cleared(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return x [T, B, I] with zeros in its padding, and the lengths checked; both as they are where there are none."""
+    if lengths is None:
+        return x, None
+    lengths = check_lengths(x, lengths)
+    return without_padding(x, lengths), lengths
+
+
 def at_the_end(values: Tensor, rows: Tensor) -> Tensor:
     """Return for each sequence the values [B, ...] of a row of its own, int64 [B], from values [rows, B, ...]."""
     return values[rows, torch.arange(len(rows), device=values.device)]
@@ -208,9 +216,7 @@ class LSTMLayer(nn.Module):
 
         lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
         """
-        if lengths is not None:
-            lengths = check_lengths(x, lengths)
-            x = without_padding(x, lengths)
+        x, lengths = cleared(x, lengths)
         masks = draw_kept(x, self.units, self.dropout if self.training else 0.0)
         states = [state or self.zero_state(x)]
         for t, from_x in enumerate((x @ self.w_x).unbind()):
@@ -241,9 +247,7 @@ class RNNLayer(nn.Module):
 
         lengths: as in LSTMLayer.
         """
-        if lengths is not None:
-            lengths = check_lengths(x, lengths)
-            x = without_padding(x, lengths)
+        x, lengths = cleared(x, lengths)
         states = [state or self.zero_state(x)]
         for from_x in (x @ self.w_x).unbind():
             states.append(self.step(from_x, states[-1]))
