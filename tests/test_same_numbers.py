@@ -176,7 +176,7 @@ def test_a_commit_equals_itself_and_a_changed_number_is_found(tmp_path: Path) ->
     (run,) = json.loads(same.stdout)["runs"]
     assert run["difference"] is None and run["rows"] == 9 and run["tensors"] > 20
 
-    target = repo / "conf" / "optim" / "adamw.yaml"
+    target = repo / "conf" / "optim" / "adam.yaml"
     target.write_text(target.read_text().replace("lr: 2e-3", "lr: 2.001e-3"))
     other = run_script(repo, *words)
     assert other.returncode == 1 and "0 of 1 equal" in other.stdout
