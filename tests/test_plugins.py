@@ -260,6 +260,7 @@ def mine(cfg, inputs):
 """
 
 
+@pytest.mark.slow
 def test_a_language_model_of_torchs_own_layers_with_a_hyper_cell(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

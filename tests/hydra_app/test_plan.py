@@ -54,6 +54,7 @@ def test_every_job_is_counted_and_named_and_nothing_is_written(here: Here, tmp_p
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_states(start: Start, here: Here, tmp_path: Path) -> None:
     line = [
         "train",
@@ -107,6 +108,7 @@ metrics.MetricsFile.write = write
 """
 
 
+@pytest.mark.slow
 def test_failed_and_wrong_jobs_are_told_apart(here: Here) -> None:
     line = ["train", "-m", *FAST, "optim=sgd", "optim.lr=1e20,-1,1e-3"]
     here(*line, status=1)

@@ -66,17 +66,19 @@ def test_fast_equals_step_by_step_for_any_length_and_for_chunks_of_any_size(monk
     check(layer_of(z_from="previous"), steps)
 
 
-def test_compiled_phases_equal_step_by_step():
-    check(layer_of(norm=True, dropout=0.4, units=40, hyper_size=20))
-    assert compiled_phases.why_not_compiled() is None
-
-
+# Any two settings meet in each combination of theirs. Each row compiles anew, for up to a minute.
 @pytest.mark.slow
-@pytest.mark.parametrize("z_from", ["new", "previous"])
-@pytest.mark.parametrize("z_dim", [3, 9])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_compiled_phases_equal_step_by_step_in_every_combination(norm, z_dim, z_from, dropout):
+@pytest.mark.parametrize(
+    ("norm", "z_dim", "z_from", "dropout"),
+    [
+        (False, 3, "new", 0.0),
+        (False, 9, "previous", 0.4),
+        (True, 3, "previous", 0.4),
+        (True, 9, "new", 0.4),
+        (True, 9, "previous", 0.0),
+    ],
+)
+def test_compiled_phases_equal_step_by_step(norm, z_dim, z_from, dropout):
     keys = {"norm": norm, "z_dim": z_dim, "z_from": z_from, "dropout": dropout, "recurrent_dropout": dropout}
     check(layer_of(units=40, hyper_size=20, **keys))
     check(layer_of(torch.float, units=40, hyper_size=20, **keys), rtol=1e-4, atol=2e-5)
