@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import hyperrun
 from hyperrun.errors import UserError
 from hyperrun.hypernets.build import hypernet_config
-from hyperrun.hypernets.carried_state import CarriedState
+from hyperrun.hypernets.carried_state import CarriedState, plain
 from hyperrun.hypernets.recurrent_stack import RecurrentStack, stack_beside
 from tests.hypernets.test_dynamic import randomize
 
@@ -237,6 +237,15 @@ OPERATIONS = {
     "masked_fill": lambda h: h.masked_fill(torch.tensor([[True], [False], [True]]), 0.0),
     "where": lambda h: torch.where(torch.tensor([[True], [False], [True]]), h, torch.zeros_like(h)),
     "unsqueeze": lambda h: h.unsqueeze(0)[0],
+    "last dimension in full": lambda h: h[:, 1:, :],
+    "ellipsis": lambda h: h[0, ...],
+    "mask of layers and batch": lambda h: h[torch.tensor([[True, False, True], [False, False, True]])],
+    "list": lambda h: h[:, [2, 0]],
+    "new dimension": lambda h: h[:, None],
+    "split": lambda h: h.split([1, 2], dim=1)[1],
+    "select": lambda h: h.select(-2, 1),
+    "repeat_interleave": lambda h: h.repeat_interleave(2, dim=1),
+    "mask first": lambda h: torch.tensor([[1.0], [0.0], [1.0]]) * h,
     "contiguous": lambda h: h.contiguous(),
 }
 
@@ -261,6 +270,23 @@ def test_what_is_done_to_a_state_is_done_to_the_hyper_cells_part(name: str):
         lambda h: torch.cat([h[0], h[1]], -1),
         lambda h: torch.cat([h, torch.zeros(2, 3, 4, dtype=torch.double)]),
         lambda h: h.sum(0),
+        lambda h: h.split(2, -1)[1],
+        lambda h: h.split([1, 3], 2)[0],
+        lambda h: h.chunk(2, dim=-1)[0],
+        lambda h: h.unbind(-1)[0],
+        lambda h: h.roll(1, -1),
+        lambda h: h.flip(-1),
+        lambda h: h.index_select(-1, torch.tensor([3, 2, 1, 0])),
+        lambda h: h[..., [3, 2, 1, 0]],
+        lambda h: h[:, :, torch.tensor([3, 2, 1, 0])],
+        lambda h: h[h == h],
+        lambda h: h[0, 1, 2],
+        lambda h: h.squeeze(),
+        lambda h: h.repeat_interleave(2),
+        lambda h: torch.stack([h, h], -1),
+        lambda h: torch.cat([h, torch.zeros(2, 1, 4, dtype=torch.double)], 1),
+        lambda h: torch.cat([h[:1, :, :1], torch.zeros(1, 3, 1, dtype=torch.double)], 1),
+        lambda h: torch.zeros(2, 3, 4, dtype=torch.double).copy_(h),
     ],
 )
 def test_other_results_are_plain_tensors(operation: Any):
@@ -270,12 +296,91 @@ def test_other_results_are_plain_tensors(operation: Any):
     torch.testing.assert_close(found, operation(h.as_subclass(Tensor)))
 
 
-def test_a_state_is_changed_in_place_copied_and_pickled_as_a_whole():
+def test_a_state_is_copied_and_pickled_as_a_whole():
     h = carried().detach()
     for other in (copy.deepcopy(h), pickle.loads(pickle.dumps(h))):
         assert isinstance(other, CarriedState) and other.data_ptr() != h.data_ptr()
         torch.testing.assert_close(other.hyper, h.hyper)
-    assert h.zero_() is h and h.eq(0).all() and h.hyper.eq(0).all()
+    leaf = h.requires_grad_()
+    assert leaf is h and h.requires_grad and h.hyper.requires_grad
+
+
+def reset_by_index(h: Any) -> None:
+    h[:, 1] = 0
+
+
+def reset_by_mask(h: Any) -> None:
+    h[:, torch.tensor([False, True, False])] = 0.0
+
+
+def reset_by_product(h: Any) -> None:
+    h *= torch.tensor([[1.0], [0.0], [1.0]])
+
+
+def set_to_another(h: Any) -> None:
+    h[:, 1] = h[:, 1] * 0
+
+
+RESETS = [
+    reset_by_index,
+    reset_by_mask,
+    reset_by_product,
+    set_to_another,
+    lambda h: h.masked_fill_(torch.tensor([[False], [True], [False]]), 0),
+    lambda h: h[:, 1].zero_(),
+]
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_reset_in_place_resets_the_hyper_cells_part_too(reset: Any, detached: bool):
+    h = carried()
+    h = h.detach() if detached else h
+    expected, hyper = h.detach().clone().as_subclass(Tensor), h.hyper.detach().clone()
+    expected[:, 1], hyper[:, 1] = 0, 0
+    reset(h)
+    assert isinstance(h, CarriedState)
+    torch.testing.assert_close(h.detach().as_subclass(Tensor), expected)
+    torch.testing.assert_close(h.hyper.detach(), hyper)
+    if not detached:
+        h.sum().backward()
+
+
+def unit_set(h: Any) -> None:
+    h[..., 0] = 0
+
+
+def some_set(h: Any) -> None:
+    h[:, 0] = torch.ones(4, dtype=torch.double)
+
+
+def added_to(h: Any) -> None:
+    h += 1
+
+
+CHANGES = [
+    unit_set,
+    some_set,
+    added_to,
+    lambda h: h.fill_(1),
+    lambda h: h.add_(1),
+    lambda h: h.copy_(torch.zeros(2, 3, 4)),
+    lambda h: h.index_fill_(1, torch.tensor([0]), 0),
+    lambda h: h.mul_(torch.ones(4)),
+    lambda h: h.masked_fill_(torch.zeros(2, 3, 4, dtype=torch.bool), 0),
+    lambda h: torch.add(h, 1, out=h),
+    lambda h: nn.init.normal_(h),
+    lambda h: nn.functional.relu(h, inplace=True),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_change_in_place_is_refused_and_changes_nothing(change: Any):
+    h = carried().detach()
+    before = copy.deepcopy(h)
+    with pytest.raises(RuntimeError, match=r"would change a carried state in place.*h\[:, i\] = 0"):
+        change(h)
+    assert torch.equal(plain(h), plain(before)) and torch.equal(h.hyper, before.hyper)
 
 
 def test_gradients_pass_through_a_carried_state():
