@@ -25,15 +25,17 @@ MASKING = frozenset("mul multiply __mul__ __rmul__ mul_ __imul__ masked_fill mas
 """Those that do if what else they are given are numbers and tensors with one number for each example, [..., B, 1]."""
 
 ALONG = {
-    **{name: (1, None) for name in ("index_select", "select", "narrow", "unsqueeze", "squeeze")},
-    **{name: (1, 0) for name in ("unbind", "cat", "concat", "stack")},
-    **{name: (2, 0) for name in ("chunk", "split")},
+    **dict.fromkeys(("index_select", "select", "narrow", "unsqueeze", "squeeze"), (1, None)),
+    **dict.fromkeys(("unbind", "cat", "concat", "stack"), (1, 0)),
+    **dict.fromkeys(("chunk", "split"), (2, 0)),
     "repeat_interleave": (2, None),
 }
 """Those that do along any dimension but the last -> the place of `dim` among their arguments, and its default."""
 
 INDEXING = ("__getitem__", "__setitem__")
-IN_PLACE = re.compile(r"[a-z].*[a-z0-9]_|__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor|lshift|rshift)__")
+IN_PLACE = re.compile(
+    r"[a-z].*[a-z0-9]_|__setitem__|__i(add|sub|mul|truediv|floordiv|mod|pow|and|or|xor|lshift|rshift)__"
+)
 
 
 class CarriedState(Tensor):
@@ -82,9 +84,17 @@ class CarriedState(Tensor):
 
 def join(state: Tensor, hyper: Tensor) -> Tensor:
     """Return `state` [..., H] with the hyper cells' part [..., N] of it."""
+    if torch.compiler.is_exporting():  # on tensors that cannot be of another class
+        state.hyper = hyper  # pyright: ignore[reportAttributeAccessIssue]
+        return state
     joined = state.as_subclass(CarriedState)
     joined.hyper = hyper
     return joined
+
+
+def has_hyper(value: Any) -> bool:
+    """Return whether this is a state with the hyper cells' part of it."""
+    return hasattr(value, "hyper")
 
 
 def plain(value: Any) -> Any:
@@ -95,7 +105,7 @@ def plain(value: Any) -> Any:
 
 def hyper_of(value: Any) -> Any:
     """Return the hyper cells' part of a state, anything else as it is."""
-    return value.hyper if isinstance(value, CarriedState) else value
+    return value.hyper if has_hyper(value) else value
 
 
 def changes_a_state(name: str, args: Any, kwargs: Any) -> bool:

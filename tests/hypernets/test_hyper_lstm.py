@@ -144,6 +144,113 @@ def test_what_torch_refuses_is_refused():
         hyperrun.HyperLSTM(3, 4, z_from="other")
 
 
+Z = torch.zeros
+WRONG = {
+    "4 dimensions": lambda m, x: m(x[None]),
+    "1 dimension": lambda m, x: m(x[0, 0]),
+    "last size": lambda m, x: m(x[..., :2]),
+    "no step": lambda m, x: m(x[:0]),
+    "no step, unbatched": lambda m, x: m(x[:0, 0]),
+    "one state": lambda m, x: m(x, (Z(2, 5, 4),)),
+    "three states": lambda m, x: m(x, (Z(2, 5, 4),) * 3),
+    "a tensor": lambda m, x: m(x, Z(2, 5, 4)),
+    "no tensors": lambda m, x: m(x, (None, None)),
+    "states without a batch": lambda m, x: m(x, (Z(2, 4),) * 2),
+    "states with a batch": lambda m, x: m(x[:, 0], (Z(2, 1, 4),) * 2),
+    "float64": lambda m, x: m(x.double()),
+    "whole numbers": lambda m, x: m(x.long()),
+    "states of float64": lambda m, x: m(x, (Z(2, 5, 4).double(),) * 2),
+    "one state of float64": lambda m, x: m(x, (Z(2, 5, 4), Z(2, 5, 4).double())),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_inputs_that_torch_refuses_are_refused_in_both_forms(wrong: str):
+    x = torch.randn(6, 5, 3)
+    with pytest.raises((ValueError, RuntimeError, IndexError, AttributeError)):
+        WRONG[wrong](nn.LSTM(3, 4, 2), x)
+    said = []
+    for fast in ("auto", "never"):
+        with pytest.raises((ValueError, RuntimeError), match="input|state|h_0") as refusal:
+            WRONG[wrong](hyper_lstm(num_layers=2, dtype=torch.float32, fast=fast), x)
+        said.append(str(refusal.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("fast", ["auto", "never"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_autocast_casts_no_float64_and_no_whole_numbers(fast: str, dtype: torch.dtype):
+    model = hyper_lstm(dtype=torch.float32, fast=fast)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(torch.ones(6, 5, 3, dtype=torch.float16))[0].isfinite().all()
+        with pytest.raises(ValueError, match="the input is torch"):
+            model(torch.ones(6, 5, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("fast", ["auto", "never"])
+def test_an_empty_batch_is_taken_as_torch_takes_it(kind: Any, fast: str):
+    theirs = kind(3, 4, 2, bidirectional=True)
+    ours = stack_beside(kind(3, 4, 2, bidirectional=True), hypernet_config("dynamic", fast=fast))
+    x = Z(6, 0, 3)
+    for lengths in (None, [], torch.zeros(0, dtype=torch.int64)):
+        output, last = ours(x, lengths=lengths)
+        same((output, last), theirs(x))
+        output.sum().backward()
+    same(ours(x, theirs(x)[1]), theirs(x))
+
+
+def test_lengths_may_be_a_list():
+    model, x = hyper_lstm(), torch.randn(6, 3, 3, dtype=torch.double)
+    assert torch.equal(model(x, lengths=[2, 6, 0])[0], model(x, lengths=torch.tensor([2, 6, 0]))[0])
+    with pytest.raises(ValueError, match="whole numbers"):
+        model(x, lengths=[2.0, 6.0, 0.0])
+
+
+class TwoPieces(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, state = self.model(x[:2])
+        return self.model(x[2:], state)[0]
+
+
+def test_transforms_of_torch_func_take_the_single_steps():
+    model = hyper_lstm(num_layers=2)
+    x, v = torch.randn(2, 3, 5, 2, 3, dtype=torch.double)
+    pieces = TwoPieces(model)
+    torch.testing.assert_close(torch.func.vmap(pieces)(x), torch.stack([model(part)[0][2:] for part in x]))
+    eps = 1e-6
+    numeric = (pieces(x[0] + eps * v[0]) - pieces(x[0] - eps * v[0])) / (2 * eps)
+    torch.testing.assert_close(torch.func.jvp(pieces, (x[0],), (v[0],))[1], numeric, rtol=1e-5, atol=1e-8)
+    leaf = x[0].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(pieces(leaf).sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(lambda x: pieces(x).sum())(x[0]), expected)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_computes_the_same_and_carries_the_hyper_cells_state(strict: bool):
+    pieces = TwoPieces(hyper_lstm())
+    x = torch.randn(2, 4, 2, 3, dtype=torch.double)
+    program = torch.export.export(pieces, (x[0],), strict=strict)
+    torch.testing.assert_close(program.module()(x[1]), pieces(x[1]))
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_gradients_of_gradients_need_the_single_steps(power: int):
+    def penalized(fast: str) -> Tensor:
+        x = torch.ones(4, 2, 3, dtype=torch.double, requires_grad=True)
+        output = hyper_lstm(fast=fast)(x)[0]
+        (slope,) = torch.autograd.grad((output**power).sum(), x, create_graph=True)
+        return torch.autograd.grad(output.sum() + slope.square().sum(), x)[0]
+
+    assert penalized("never").abs().sum() > 0
+    with pytest.raises(RuntimeError, match="gradients of gradients need .*fast='never'"):
+        penalized("auto")
+
+
 def test_settings_and_parameters_are_those_of_the_equations():
     defaults: Any = hyperrun.HyperLSTM(3, 4).layers[0]
     cfg = hypernet_config("dynamic")
