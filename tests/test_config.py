@@ -472,5 +472,5 @@ def test_a_registered_kind_without_defaults_is_refused():
     class Bare(TargetConfig):
         size: int
 
-    with pytest.raises(TypeError, match=r"Bare\.size needs a default"):
+    with pytest.raises(UserError, match=r"tests\.test_config registers target=bare, whose Bare\.size needs a default"):
         register("target", "bare", Bare, takes="images")(lambda *_: nn.Identity())

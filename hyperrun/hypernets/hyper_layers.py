@@ -211,8 +211,8 @@ class HyperLSTMLayer(nn.Module):
 
 
 def worth_it(x: Tensor) -> bool:
-    """Whether x [T, B, I] is worth compiling for: not a prompt, not one token at a time, not an empty batch. An exported
-    program and the transforms of torch.func (vmap, jvp, grad) need the single steps."""
+    """Whether x [T, B, I] is worth compiling for: not a prompt, not one token at a time, not an empty batch. Exported
+    programs and the transforms of torch.func (vmap, jvp, grad) need the single steps."""
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting():
         return False
     numbers = x.shape[0] * x.shape[1]

@@ -52,8 +52,8 @@ class HyperLSTM(RecurrentStack):
     other arithmetic gives a plain tensor, from which hyper cells start at zero, as they do without a state.
 
     fast="auto" takes the single steps where it has to: under vmap, jvp and grad of torch.func, and in torch.export. (In
-    an exported program a state keeps the hyper cells' part only if it is handed on as it is.) Gradients of gradients and
-    torch.autograd.forward_ad need fast="never", and raise a RuntimeError or NotImplementedError without it.
+    an exported program a state keeps the hyper cells' part only if it is handed on as it is.) Gradients of gradients
+    and torch.autograd.forward_ad need fast="never", and raise a RuntimeError or NotImplementedError without it.
 
     Raises:
         UserError: a setting of the hyper cell that it cannot have.

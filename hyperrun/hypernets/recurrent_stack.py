@@ -58,7 +58,7 @@ class RecurrentStack(nn.Module):
             and c_n of another call go on where that ended, hyper cells too (see CarriedState); with tensors of other
             origin the hyper cells start at zero.
         lengths: int64 [B] or a list, the steps of each sequence, if the input is padded at the end. As with a
-            PackedSequence (which has its own) outputs there are zero and h_n, c_n those after each sequence's last step.
+            PackedSequence (which has its own) outputs there are zero, h_n and c_n those after a sequence's last step.
 
         output: float [T, B, H * directions], or shaped or packed like the input.
 

@@ -82,8 +82,10 @@ def test_states(start: Start, here: Here, tmp_path: Path) -> None:
 
 
 BROKEN = """
-from hyperrun.registry import register
+from hyperrun.registry import choices, forget, register
 from hyperrun.targets.wide_resnet import WideResNetTarget
+choices("target")
+forget("target", "wide_resnet")
 @register("target", "wide_resnet", WideResNetTarget, takes="images")
 def build(cfg, inputs):
     raise RuntimeError("a defect")

@@ -217,6 +217,7 @@ class TwoPieces(nn.Module):
         return self.model(x[2:], state)[0]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's jvp loads it
 def test_transforms_of_torch_func_take_the_single_steps():
     model = hyper_lstm(num_layers=2)
     x, v = torch.randn(2, 3, 5, 2, 3, dtype=torch.double)

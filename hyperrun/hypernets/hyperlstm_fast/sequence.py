@@ -119,9 +119,7 @@ class HyperLSTMSequence(torch.autograd.Function):
         inputs = ctx.saved_tensors
         with torch.no_grad():
             found = HyperLSTMSequence.gradients(ctx, *gradients)
-        if (
-            torch.is_grad_enabled()
-        ):  # create_graph=True: torch's own once_differentiable may say nothing, and drop terms
+        if torch.is_grad_enabled():  # create_graph=True; torch's once_differentiable drops some terms without a word
             found = (None, *NoSecondGradient.apply(len(inputs), *inputs, *found[1:]))
         return found
 
