@@ -20,7 +20,7 @@ from hyperrun.errors import UserError, printable
 from hyperrun.hypernets.carried_state import CarriedState, join, plain
 from hyperrun.models import build_model
 from hyperrun.registry import register
-from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
+from hyperrun.training.distributed import World, gather_examples, sum_over_ranks
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
 
@@ -67,6 +67,7 @@ class LanguageModeling(Task):
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
         self.model = build_model(config, self.text.inputs).to(world.device)
         self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)
+        self.example_dims = example_dims(self.model, world.device) if world.size > 1 else []
         self.world, self.wanted_streams = world, trainer.batch_size
         self.loader = TextLoader(
             self.text,
@@ -125,8 +126,15 @@ class LanguageModeling(Task):
 
         The state is that of all processes' streams, in order, so that any number of processes can go on with it.
         """
+        dims = iter(self.example_dims)
+
+        def whole(part: Tensor) -> Any:
+            if self.world.size > 1 and (dim := next(dims)) is not None:
+                return on_tensors(lambda tensor: gather_examples(tensor, self.world, dim), parted(part))
+            return parted(part)
+
         return {
-            "state": on_tensors(lambda part: parted(gather_rows(part, self.world)), self.loss.state),
+            "state": on_tensors(whole, self.loss.state),
             "vocabulary": self.text.vocabulary.state_dict(),
             "text": self.text.fingerprint,
         }
@@ -140,8 +148,13 @@ class LanguageModeling(Task):
         self.check_fits(state)
         if state["text"] != self.text.fingerprint:
             raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
-        rank, size = self.world.rank, self.world.size
-        self.loss.state = on_tensors(lambda part: part.chunk(size)[rank].clone(), rejoined(state["state"]))
+        rank, size, dims = self.world.rank, self.world.size, iter(self.example_dims)
+
+        def own(part: Tensor) -> Tensor:
+            dim = next(dims) if size > 1 else None
+            return part.clone() if dim is None else part.chunk(size, dim)[rank].clone()
+
+        self.loss.state = on_tensors(own, rejoined(state["state"]))
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Refuse a checkpoint whose model reads other symbols.
@@ -153,13 +166,31 @@ class LanguageModeling(Task):
         vocabulary.check_same(self.text.vocabulary, "the checkpoint", f"data={self.text.name}")
 
 
-def on_tensors(function: Callable[[Tensor], Tensor], state: State) -> State:
-    """Return the state with each tensor [B, ...] replaced by function(tensor)."""
+def on_tensors(function: Callable[[Tensor], Any], state: State) -> State:
+    """Return the state (or what `parted` made of it) with each tensor replaced by function(tensor), in their order."""
     if isinstance(state, Tensor):
         return function(state)
+    if isinstance(state, dict):
+        return {name: on_tensors(function, part) for name, part in state.items()}
     if isinstance(state, list | tuple):
         return type(state)(on_tensors(function, part) for part in state)
     return state
+
+
+@torch.no_grad()
+def example_dims(model: nn.Module, device: torch.device) -> list[int | None]:
+    """Return for each tensor of the model's state along which dimension the examples of a batch stand (0 in our own
+    layers, 1 in torch.nn.LSTM's), None where along none: that in which the states of two and of three examples differ.
+    """
+    was_training = model.training
+    model.eval()
+    shapes: list[list[torch.Size]] = []
+    for batch in (2, 3):
+        _, state = model(torch.zeros(batch, 1, dtype=torch.int64, device=device), None)
+        shapes.append([])
+        on_tensors(lambda part: shapes[-1].append(part.shape), state)
+    model.train(was_training)
+    return [next((d for d in range(len(a)) if a[d] != b[d]), None) for a, b in zip(*shapes, strict=True)]
 
 
 def parted(part: Tensor) -> Any:
