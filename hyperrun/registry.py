@@ -105,7 +105,7 @@ def check_choice(group: str, name: str, module: str, schema: Any, facts: Mapping
             base = f"hyperrun.config.{SCHEMAS[group]}"
             raise UserError(f"{said} without a schema: a dataclass of its keys that derives from {base}")
         if group == "data" and not hasattr(schema, "KIND"):
-            raise UserError(f"{said}, whose schema {schema.__name__} has no KIND: the word for what sort of data it is")
+            raise UserError(f"{said} with a schema that has no KIND, the word for what sort of data it is")
     if group in NEEDED and not isinstance(facts.get(NEEDED[group]), str):
         raise UserError(f"{said} without {NEEDED[group]}=...: what it is for (images, text, ...)")
 

@@ -318,7 +318,7 @@ WRONG = {
     'register("schedule", "mine", NoSchema)(build)': "without a schema: a dataclass of its keys that derives from "
     "hyperrun.config.ScheduleConfig",
     'register("hypernet", "mine")(build)': "derives from hyperrun.config.HypernetConfig",
-    'register("data", "mine", Shapeless)(build)': "registers data=mine, whose schema Shapeless has no KIND",
+    'register("data", "mine", Shapeless)(build)': "registers data=mine with a schema that has no KIND",
     'register("task", "mine", takes="images")(build)': "registers task=mine without data=...",
     'register("target", "mine", Bare, takes="images")(build)': "target=mine, whose Bare.units needs a default",
 }

@@ -95,10 +95,10 @@ class RecurrentStack(nn.Module):
         """
         if hx is None:
             return None
-        parts = hx if isinstance(hx, tuple | list) and self.is_lstm else (hx,)
+        parts: tuple[Any, ...] = tuple(hx) if isinstance(hx, tuple | list) and self.is_lstm else (hx,)
         if len(parts) != (2 if self.is_lstm else 1) or not all(isinstance(part, Tensor) for part in parts):
             raise RuntimeError(f"the state must be {'two tensors, (h_0, c_0)' if self.is_lstm else 'one tensor, h_0'}")
-        return tuple(parts)
+        return parts
 
     def as_torch(self, parts: State) -> Any:
         return parts if self.is_lstm else parts[0]
