@@ -126,6 +126,18 @@ def chosen(group: str, name: str) -> Choice:
     return found[choose(group, name, found)]
 
 
+def tasks_on(kind: str, name: str) -> list[Choice]:
+    """Return the tasks that learn from data of a kind; `name` is that of the set.
+
+    Raises:
+        UserError: there is none.
+    """
+    fits = [one for one in choices("task").values() if one.facts["data"] == kind]
+    if not fits:
+        raise UserError(f"no task learns from data of the kind {kind}: data={name}")
+    return fits
+
+
 def forget(group: str, name: str) -> None:
     """Take a choice away again: what a test registers is not to be there for the next."""
     from hydra.core.config_store import ConfigStore

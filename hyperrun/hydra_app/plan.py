@@ -25,8 +25,8 @@ from hyperrun.hydra_app.compose import as_a_job_sees, configured
 from hyperrun.hydra_app.overrides import refuse_study, typed_overrides
 from hyperrun.hydra_app.replaced import replaced
 from hyperrun.models import counted, width_of
+from hyperrun.registry import tasks_on
 from hyperrun.runs.folder import RunFolder
-from hyperrun.tasks import task_class
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.training.precision import choose_precision
 
@@ -103,7 +103,7 @@ def refuse_as_training(config: Config) -> None:
     """
     data = config.data
     choose_precision(config.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    task_class(config)
+    tasks_on(data.kind, data.name)
     if isinstance(data, TaskData) and source_of(published_name(data)) is None:
         load_tasks(data)
     elif isinstance(data, TextData) and looks_of(data.name) is None:

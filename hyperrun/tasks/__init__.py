@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hyperrun.config import Config
-from hyperrun.errors import UserError
-from hyperrun.registry import choices, chosen
+from hyperrun.registry import chosen, tasks_on
 from hyperrun.tasks import classification, image_fitting, language_modeling, multitask  # noqa: F401 (they register)
 from hyperrun.training.distributed import World
 from hyperrun.training.task import Task
@@ -25,8 +24,6 @@ def task_class(config: Config) -> Callable[[Config, World], Task]:
     """Return the task registered for this kind of data and what the target takes, else the first for this kind of data:
     it says what is wrong with the target."""
     takes = chosen("target", config.target.kind).facts["takes"]
-    fits = [one for one in choices("task").values() if one.facts["data"] == config.data.kind]
-    if not fits:
-        raise UserError(f"no task learns from data of the kind {config.data.kind}: data={config.data.name}")
+    fits = tasks_on(config.data.kind, config.data.name)
     exact = [one for one in fits if one.facts.get("takes") == takes]
     return (exact or fits)[0].build
