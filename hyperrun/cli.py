@@ -14,6 +14,7 @@ from hyperrun.errors import Preempted, RunFailed, SweepFailed, UserError, neares
 COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
     "eval": "measure a run again from its checkpoint",
+    "predict": "the classes of pictures with their probabilities; of a language model, the score of a text",
     "compare": "parameters against accuracy of many runs: tables, plot, CSV, HTML",
     "export": "the trained network as a plain one: safetensors, ONNX or torch.export, with a model card",
     "adapt": "a new task for a hypernet trained on tasks, by a new embedding alone",

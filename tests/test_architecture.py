@@ -28,14 +28,15 @@ KNOWS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {"", "hydra_app"},
     "commands": {
-        "", "arguments", "hydra_app", "analyze", "compare", "load", "models", "tasks", "training", "hypernets",
-        "targets", "data", "pictures", "tracking", "runs", "config",
+        "", "arguments", "hydra_app", "analyze", "compare", "prediction", "load", "models", "tasks", "training",
+        "hypernets", "targets", "data", "pictures", "tracking", "runs", "config",
     },
     "arguments": {"hydra_app"},
     "hydra_app": {"compare", "models", "training", "data", "tracking", "runs", "config"},
     # of finished runs
     "analyze": {"load", "tasks", "hypernets", "targets", "data", "pictures", "tracking", "runs", "config"},
     "compare": {"", "pictures", "tracking", "runs", "config"},
+    "prediction": {"load", "training", "hypernets", "data"},
     "load": {"models", "tasks", "training", "hypernets", "targets", "data", "runs", "config"},
     # what is trained
     "tasks": {"models", "training", "hypernets", "targets", "data", "config"},

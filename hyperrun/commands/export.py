@@ -12,12 +12,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hyperrun.arguments import Arguments
-from hyperrun.config import to_dict
-from hyperrun.data.kinds import TaskData
+from hyperrun.config import Config, to_dict
+from hyperrun.data.kinds import ImageData, TaskData
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.inputs import Images, Symbols
 from hyperrun.load import LoadedRun, load_run
+from hyperrun.prediction import Preparation, in_words, preparation_of, rounded
+from hyperrun.registry import chosen
 from hyperrun.runs.folder import write_beside
 from hyperrun.targets.torchvision_models import TorchvisionTarget
 
@@ -50,7 +52,9 @@ def export(
             weights are others at every step; a text model for ONNX or pt2; a package that is missing.
     """
     loaded = load_run(run, which)
-    plain = materialize(loaded.model, condition_of(loaded, task)).eval().requires_grad_(False)
+    condition = condition_of(loaded, task)
+    prepared = preparation_of(loaded, task) if isinstance(loaded.config.data, ImageData) else None
+    plain = materialize(loaded.model, condition).eval().requires_grad_(False)
     folder = out or loaded.folder.path / "export" / ("" if task is None else f"task{task}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,11 +63,11 @@ def export(
     file, card = folder / f"model.{format}", folder / "README.md"
     beside = file.with_name(f"model.{os.getpid()}.tmp.{format}")  # torch.export goes by the end of the name
     try:
-        FORMATS[format](plain, loaded, beside)
+        FORMATS[format](plain, loaded, prepared, beside)
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
-    write_beside(card, model_card(plain, loaded, folder, which, task))
+    write_beside(card, model_card(plain, loaded, prepared, folder, which, task))
     return [file, card]
 
 
@@ -86,7 +90,7 @@ def condition_of(loaded: LoadedRun, task: int | None) -> Tensor | None:
 # ---------------------------------------------------------------- formats
 
 
-def write_safetensors(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
+def write_safetensors(plain: nn.Module, loaded: LoadedRun, prepared: Preparation | None, path: Path) -> None:
     tensors, seen = {}, set()
     for name, tensor in plain.state_dict().items():
         # of tied parameters one is written; where the other stands it is the same object again
@@ -96,26 +100,27 @@ def write_safetensors(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
     path.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file would make it readable for its owner alone
 
 
-def write_onnx(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
+def write_onnx(plain: nn.Module, loaded: LoadedRun, prepared: Preparation | None, path: Path) -> None:
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError("--format onnx needs the extra onnx (pip install onnx onnxscript)") from None
-    torch.onnx.export(
+    program = torch.onnx.export(
         plain,
         (example(loaded),),
-        path,
         dynamo=True,
         input_names=["images"],
         output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        external_data=False,
         verbose=False,
     )
+    assert program is not None
+    program.model.metadata_props.update(prepared.metadata() if prepared is not None else {})
+    program.save(path, external_data=False)
 
 
-def write_pt2(plain: nn.Module, loaded: LoadedRun, path: Path) -> None:
+def write_pt2(plain: nn.Module, loaded: LoadedRun, prepared: Preparation | None, path: Path) -> None:
     program = torch.export.export(plain, (example(loaded),), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(program, path)
 
@@ -128,7 +133,7 @@ def example(loaded: LoadedRun) -> Tensor:
     return torch.zeros(2, inputs.channels, inputs.size, inputs.size)
 
 
-FORMATS: dict[str, Callable[[nn.Module, LoadedRun, Path], None]] = {
+FORMATS: dict[str, Callable[[nn.Module, LoadedRun, Preparation | None, Path], None]] = {
     "safetensors": write_safetensors,
     "onnx": write_onnx,
     "pt2": write_pt2,
@@ -140,7 +145,14 @@ FORMATS: dict[str, Callable[[nn.Module, LoadedRun, Path], None]] = {
 SPLITS = (("validation", "val"), ("test", "test"))
 
 
-def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str, task: int | None = None) -> str:
+def model_card(
+    plain: nn.Module,
+    loaded: LoadedRun,
+    prepared: Preparation | None,
+    folder: Path,
+    which: str,
+    task: int | None = None,
+) -> str:
     """Return what the network is, how good, how it is loaded, and from which config it comes, as Markdown."""
     summary, config = loaded.summary, loaded.config
     metric = summary.get("metric", "accuracy") + ("" if task is None else f"/task{task}")
@@ -155,6 +167,7 @@ def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str, ta
         ("seed", config.seed),
         ("precision", summary.get("precision")),
         ("torch", summary.get("torch")),
+        ("needs, to be built again", needed(config)),
         ("hyperrun commit", summary.get("git")),
     ]
     facts = "\n".join(f"| {name} | {value} |" for name, value in rows if value is not None)
@@ -167,11 +180,11 @@ def model_card(plain: nn.Module, loaded: LoadedRun, folder: Path, which: str, ta
 
 ## Input and output
 
-{describe_data(loaded)}
+{describe_data(loaded, prepared)}
 
 ## Loading it
 
-{loading(plain, loaded, folder, task)}
+{loading(plain, loaded, prepared, folder, task)}
 
 ## Config
 
@@ -185,24 +198,35 @@ def in_short(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
 
 
-def describe_data(loaded: LoadedRun) -> str:
+def describe_data(loaded: LoadedRun, prepared: Preparation | None) -> str:
     inputs = loaded.inputs.of_one()
     if isinstance(inputs, Symbols):
         symbols = inputs.vocabulary
         return f"Token ids, int64 [batch, time], of a vocabulary of {symbols}; logits [batch, time, {symbols}]."
-    assert isinstance(inputs, Images)
-    said = (
-        f"Images, float32 [batch, {inputs.channels}, {inputs.size}, {inputs.size}]; logits [batch, {inputs.classes}]."
-    )
-    mean, std = loaded.summary.get("data/mean"), loaded.summary.get("data/std")
-    if mean and std:
-        said += f"\nPixels in [0, 1], less the channels' mean {mean}, over their deviation {std}."
-    else:
-        said += "\nPixels in [0, 1], normalized by mean and deviation of each channel over the training images."
-    return said
+    assert isinstance(inputs, Images) and prepared is not None
+    shape = f"[batch, {inputs.channels}, {inputs.size}, {inputs.size}]"
+    return f"Images, float32 {shape}; logits [batch, {inputs.classes}].\n\n{in_words(prepared)}"
 
 
-def loading(plain: nn.Module, loaded: LoadedRun, folder: Path, task: int | None = None) -> str:
+def plugins_of(config: Config) -> list[str]:
+    """Return the modules of the user's own that define the network."""
+    parts = (chosen("target", config.target.kind), chosen("hypernet", config.hypernet.kind))
+    modules = {part.build.__module__ for part in parts}
+    own = sorted(module for module in modules if module.partition(".")[0] != "hyperrun")
+    return own and (config.plugins or own)
+
+
+def needed(config: Config) -> str | None:
+    """Return what of the user's own code the network needs; None for none."""
+    own = plugins_of(config)
+    if not own:
+        return None
+    return f"{' and '.join(f'`{name}.py`' for name in own)}, of which its parts come (`--plugins {','.join(own)}`)"
+
+
+def loading(
+    plain: nn.Module, loaded: LoadedRun, prepared: Preparation | None, folder: Path, task: int | None = None
+) -> str:
     """Return how each file in the folder is read."""
     found = []
     if (folder / "model.safetensors").exists():
@@ -211,15 +235,30 @@ def loading(plain: nn.Module, loaded: LoadedRun, folder: Path, task: int | None 
             made = f"import torchvision\nfrom torch import nn\n\n{torchvision_code(plain, loaded, target)}"
         else:
             condition = "" if task is None else f", {task}"
-            made = f"from hyperrun import load_run, materialize\n\nmodel = materialize(load_run(RUN).model{condition})"
+            own = "".join(f"import {name}  # makes its parts known\n" for name in plugins_of(loaded.config))
+            made = f"{own}from hyperrun import load_run, materialize\n\n"
+            made += f"model = materialize(load_run(RUN).model{condition})"
         read = 'model.load_state_dict(load_file("model.safetensors"))\nmodel.eval()'
         found.append(f"from safetensors.torch import load_file\n{made}\n{read}")
     if (folder / "model.onnx").exists():
-        run = '(logits,) = session.run(None, {"images": images})'
-        found.append(f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx")\n{run}')
+        run = 'session = onnxruntime.InferenceSession("model.onnx")\n(logits,) = session.run(None, {"images": images})'
+        assert prepared is not None
+        found.append(f"import numpy as np\nimport onnxruntime\n{reading(prepared)}\n{run}")
     if (folder / "model.pt2").exists():
         found.append('import torch\n\nmodel = torch.export.load("model.pt2").module()')
     return "\n\n".join(f"```python\n{code}\n```" for code in found)
+
+
+def reading(prepared: Preparation) -> str:
+    """Return lines that read a picture as the network takes it."""
+    mode, order = ("L", "[None]") if prepared.channels == 1 else ("RGB", ".transpose(2, 0, 1)")
+    mean, std = (f"np.float32({rounded(values)}).reshape(-1, 1, 1)" for values in (prepared.mean, prepared.std))
+    size = (prepared.size, prepared.size)
+    return f"""from PIL import Image, ImageOps
+
+picture = ImageOps.exif_transpose(Image.open("some.png")).convert("{mode}")
+pixels = np.float32(ImageOps.fit(picture, {size}, Image.Resampling.BILINEAR)){order} / 255
+images = ((pixels - {mean}) / {std})[None]"""
 
 
 def torchvision_code(plain: nn.Module, loaded: LoadedRun, target: TorchvisionTarget) -> str:

@@ -55,7 +55,7 @@ def make_tasks(base: ImageSet, form: str, cfg: TaskData) -> TaskSet:
         raise UserError(f"data.name={cfg.name}: tasks are made of sets that are held in memory, not of {base.name}")
     classes = classes_of(len(base.classes), form, cfg)
     named = base.classes if classes == len(base.classes) else [str(i) for i in range(classes)]
-    changes = {"split": split, "permuted": permuted, "rotated": rotated}[form](base, cfg)
+    changes = split(base, cfg) if form == "split" else changes_of_pixels(form, base.image_size, cfg)
     tasks = []
     for _, change in changes:
         parts = {part: change(in_memory(getattr(base, part))) for part in ("train", "val", "test")}
@@ -103,9 +103,22 @@ def split(base: ImageSet, cfg: TaskData) -> list[tuple[str, Change]]:
     return [(", ".join(base.classes[i] for i in part.tolist()), only(part)) for part in parts]
 
 
-def permuted(base: ImageSet, cfg: TaskData) -> list[tuple[str, Change]]:
+def changes_of_pixels(form: str, side: int, cfg: TaskData) -> list[tuple[str, Change]]:
+    """Return the name of each task and what makes it of images of `side` pixels, for tasks of all classes."""
+    return permuted(side, cfg) if form == "permuted" else rotated(cfg)
+
+
+def change_of_pixels(form: str, side: int, cfg: TaskData, task: int) -> Callable[[Tensor], Tensor] | None:
+    """Return what a task does to images, uint8 [B, C, side, side]; None for nothing."""
+    if form == "split":
+        return None
+    _, change = changes_of_pixels(form, side, cfg)[task]
+    return lambda images: change(ImageSplit(images, torch.zeros(len(images), dtype=torch.int64))).images
+
+
+def permuted(side: int, cfg: TaskData) -> list[tuple[str, Change]]:
     """Return the name of each task and what makes it: the same order of pixels for all its images and channels."""
-    pixels = base.image_size**2
+    pixels = side**2
 
     def reordered(t: int) -> Change:
         def change(images: ImageSplit) -> ImageSplit:
@@ -119,7 +132,7 @@ def permuted(base: ImageSet, cfg: TaskData) -> list[tuple[str, Change]]:
     return [(f"order {t}", reordered(t)) for t in range(cfg.tasks)]
 
 
-def rotated(base: ImageSet, cfg: TaskData) -> list[tuple[str, Change]]:
+def rotated(cfg: TaskData) -> list[tuple[str, Change]]:
     """Return the name of each task and what makes it: all images turned by its angle, counter-clockwise."""
     angles = [t * 180 / cfg.tasks for t in range(cfg.tasks)]
     if cfg.task_seed:

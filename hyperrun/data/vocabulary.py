@@ -49,7 +49,14 @@ class Vocabulary:
         Raises:
             UserError: the text has symbols that the vocabulary lacks; names them in one line.
         """
-        parts = self.split(text)
+        return self.numbered(self.split(text))
+
+    def numbered(self, parts: Sequence[str]) -> Tensor:
+        """Return the numbers of symbols: int64 [N].
+
+        Raises:
+            UserError: as encode.
+        """
         unknown = list(dict.fromkeys(symbol for symbol in parts if symbol not in self.number))
         if unknown:
             shown = ", ".join(self._shown(symbol) for symbol in unknown[:8])

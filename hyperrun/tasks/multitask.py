@@ -141,6 +141,7 @@ class MultiTask(Task):
         first = self.data.tasks[0]
         return {
             "data/verified": first.verified,
+            "data/classes": first.classes,
             "data/tasks": self.data.names,
             "data/order": self.config.order,
             "data/mean": [round(value, 6) for value in first.mean.tolist()],
