@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Preparation:
     classes: list[str]
     """Their names, in the order of the logits."""
     channels: int
-    """1: grey, 3: red, green, blue."""
+    """1: grey, 3: red, green, blue; of others there are no pictures."""
     size: int
     """Side in pixels."""
     mean: list[float]
@@ -59,10 +60,8 @@ class Preparation:
         """Return a picture as uint8 [channels, size, size]: upright, scaled, its centre cut out.
 
         Raises:
-            UserError: the file is missing, unreadable or no picture; a network of neither grey nor colours.
+            UserError: the file is missing, unreadable or no picture.
         """
-        if self.channels not in (1, 3):
-            raise UserError(f"pictures have 1 or 3 channels, and this network takes {self.channels}")
         colours = read_picture(path, self.size)
         if self.channels == 3:
             return colours
@@ -88,7 +87,7 @@ class Preparation:
                     "resize": "shorter side, bilinear",
                     "crop": "centre",
                     "size": self.size,
-                    "color": {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels"),
+                    "color": {1: "grey", 3: "RGB"}.get(self.channels),
                     "scale": 1 / 255,
                     "mean": self.mean,
                     "std": self.std,
@@ -200,8 +199,10 @@ def classify(
     """Yield what a network says of each of these pictures, in their order, `top` classes of each.
 
     Raises:
-        UserError: the network does not give a number for each class.
+        UserError: the network takes neither grey nor colours, or does not give a number for each class.
     """
+    if prepared.channels not in (1, 3):
+        raise UserError(f"a picture has 1 or 3 channels, and this network takes {prepared.channels}")
 
     def attempt(path: Path) -> Tensor | str:
         try:
@@ -295,16 +296,17 @@ def score(model: nn.Module, ids: Tensor, *, unit: str, chunk: int, precision: Pr
 
 def in_words(prepared: Preparation) -> str:
     """Return how pictures are prepared, and the classes, as Markdown."""
-    colours = "as grey levels" if prepared.channels == 1 else "as red, green and blue"
-    change = "Its task then changes the pixels as its own were (their order, or turned by its angle). "
+    colours = {1: "as grey levels", 3: "as red, green and blue"}.get(prepared.channels)
     classes = ", ".join(f"{number} {printable(name)}" for number, name in enumerate(prepared.classes))
-    return (
+    parts = [
         f"A picture is turned upright (EXIF), its shorter side scaled to {prepared.size} pixels (bilinear), the centre "
-        f"cut out, {colours}. {change if prepared.change is not None else ''}"
+        f"cut out, {colours}.",
+        "Its task then changes the pixels as its own were (their order, or turned by its angle).",
         f"Pixels in [0, 1], less the channels' mean {rounded(prepared.mean)}, over their deviation "
-        f"{rounded(prepared.std)}.\n\n"
-        f"Classes, in the order of the logits: {classes}."
-    )
+        f"{rounded(prepared.std)}.",
+    ]
+    true = (colours is not None, prepared.change is not None, True)
+    return f"{' '.join(compress(parts, true))}\n\nClasses, in the order of the logits: {classes}."
 
 
 def rounded(values: list[float]) -> list[float]:

@@ -243,7 +243,8 @@ def loading(
     if (folder / "model.onnx").exists():
         run = 'session = onnxruntime.InferenceSession("model.onnx")\n(logits,) = session.run(None, {"images": images})'
         assert prepared is not None
-        found.append(f"import numpy as np\nimport onnxruntime\n{reading(prepared)}\n{run}")
+        read = reading(prepared) if prepared.channels in (1, 3) else ""
+        found.append(f"import numpy as np\nimport onnxruntime\n{read}\n{run}")
     if (folder / "model.pt2").exists():
         found.append('import torch\n\nmodel = torch.export.load("model.pt2").module()')
     return "\n\n".join(f"```python\n{code}\n```" for code in found)

@@ -21,7 +21,7 @@ from hyperrun.data.text import UNITS
 from hyperrun.errors import UserError, printable
 from hyperrun.load import load_run, take_precision
 from hyperrun.prediction import Answer, classify, network_for, preparation_of, score, symbols_of
-from hyperrun.runs.folder import find_run
+from hyperrun.runs.folder import RunFolder, find_run
 from hyperrun.targets import takes_coordinates
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.training.distributed import join_world
@@ -50,11 +50,12 @@ def main(argv: list[str]) -> int:
     args = parser.parse_with_plugins(argv)
     if args.csv and args.json:
         raise UserError("--csv and --json both want standard output: type one of them")
-    config = find_run(args.run).read_config()
+    folder = find_run(args.run)
+    config = folder.read_config()
     check_kind(config)
     if isinstance(config.data, TextData):
-        return score_text(args)
-    return classify_pictures(args)
+        return score_text(args, folder, config, config.data)
+    return classify_pictures(args, folder, config)
 
 
 def check_kind(config: Config) -> None:
@@ -79,7 +80,7 @@ def check_kind(config: Config) -> None:
 # ---------------------------------------------------------------- pictures
 
 
-def classify_pictures(args: argparse.Namespace) -> int:
+def classify_pictures(args: argparse.Namespace, folder: RunFolder, config: Config) -> int:
     if args.text is not None:
         raise UserError("--text is for runs on text, and this one is on images: name a picture or a folder of them")
     if args.path is None:
@@ -88,8 +89,6 @@ def classify_pictures(args: argparse.Namespace) -> int:
     if top < 1:
         raise UserError(f"--top must be at least 1, not {top}")
     paths, notes = pictures_in(args.path)
-    folder = find_run(args.run)
-    config = folder.read_config()
     with join_world() as world:
         precision = take_precision(config, folder.read_summary() or {}, world.device, args.precision)
         loaded = load_run(folder.path, args.checkpoint, world.device)
@@ -187,7 +186,7 @@ def as_rows(answers: list[Answer]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- text
 
 
-def score_text(args: argparse.Namespace) -> int:
+def score_text(args: argparse.Namespace, folder: RunFolder, config: Config, data: TextData) -> int:
     for name in ("top", "task"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name} is for runs on images, and this one is on text")
@@ -195,18 +194,15 @@ def score_text(args: argparse.Namespace) -> int:
         raise UserError("a run on text takes a text file, or --text TEXT")
     if args.path is not None and args.path.is_dir():
         raise UserError(f"{args.path} is a folder: name a text file in it")
-    folder = find_run(args.run)
-    config = folder.read_config()
-    assert isinstance(config.data, TextData)
     with join_world() as world:
         precision = take_precision(config, folder.read_summary() or {}, world.device, args.precision)
         loaded = load_run(folder.path, args.checkpoint, world.device)
         assert loaded.vocabulary is not None
         unit = loaded.vocabulary.unit
         ids, unknown = symbols_of(loaded, args.path or args.text)
-        found = score(loaded.model, ids, unit=unit, chunk=config.data.sequence_length, precision=precision)
+        found = score(loaded.model, ids, unit=unit, chunk=data.sequence_length, precision=precision)
     if args.json:
-        about = {"run": args.run, "model": config.model, "data": config.data.name, "checkpoint": args.checkpoint}
+        about = {"run": args.run, "model": config.model, "data": data.name, "checkpoint": args.checkpoint}
         about |= {"precision": precision.name, "path": None if args.path is None else str(args.path), "unit": unit}
         print(json.dumps({**about, **found, "unknown": unknown}, indent=2))
         return 0
