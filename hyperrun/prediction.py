@@ -37,6 +37,8 @@ from hyperrun.training.precision import Precision
 LUMA = (19595, 38470, 7471)
 """Red, green and blue in grey, of 65536: ITU-R 601-2 in Pillow's whole numbers, so that grey stays what it was."""
 
+BY_TASK = "Before normalization the pixels are changed as those of its task were (their order, or turned by its angle)"
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -80,20 +82,18 @@ class Preparation:
 
     def metadata(self) -> dict[str, str]:
         """Return classes and preparation as JSON, for files that hold words by name."""
-        return {
-            "classes": json.dumps(self.classes),
-            "preprocessing": json.dumps(
-                {
-                    "resize": "shorter side, bilinear",
-                    "crop": "centre",
-                    "size": self.size,
-                    "color": {1: "grey", 3: "RGB"}.get(self.channels),
-                    "scale": 1 / 255,
-                    "mean": self.mean,
-                    "std": self.std,
-                }
-            ),
+        steps = {
+            "resize": "shorter side, bilinear",
+            "crop": "centre",
+            "size": self.size,
+            "color": {1: "grey", 3: "RGB"}.get(self.channels),
+            "scale": 1 / 255,
+            "mean": self.mean,
+            "std": self.std,
         }
+        if self.change is not None:
+            steps["change"] = BY_TASK
+        return {"classes": json.dumps(self.classes), "preprocessing": json.dumps(steps)}
 
 
 # ---------------------------------------------------------------- of a run
@@ -301,7 +301,7 @@ def in_words(prepared: Preparation) -> str:
     parts = [
         f"A picture is turned upright (EXIF), its shorter side scaled to {prepared.size} pixels (bilinear), the centre "
         f"cut out, {colours}.",
-        "Its task then changes the pixels as its own were (their order, or turned by its angle).",
+        f"{BY_TASK}.",
         f"Pixels in [0, 1], less the channels' mean {rounded(prepared.mean)}, over their deviation "
         f"{rounded(prepared.std)}.",
     ]
