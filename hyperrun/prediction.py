@@ -25,8 +25,7 @@ from hyperrun.data.decode import decode as read_picture
 from hyperrun.data.images import cores
 from hyperrun.data.kinds import ImageData, TaskData
 from hyperrun.data.tasks import change_of_pixels
-from hyperrun.data.text import UNITS, read_bytes
-from hyperrun.data.text import decode as read_text
+from hyperrun.data.text import UNITS, read_file
 from hyperrun.data.vocabulary import UNKNOWN
 from hyperrun.errors import UserError, printable
 from hyperrun.hypernets import as_hypernetized, materialize
@@ -247,10 +246,8 @@ def symbols_of(loaded: LoadedRun, text: str | Path) -> tuple[Tensor, int]:
     """
     vocabulary, data = loaded.vocabulary, loaded.config.data
     assert isinstance(vocabulary, Vocabulary) and isinstance(data, TextData)
-    if isinstance(text, Path) and vocabulary.unit == "byte":
-        parts = read_bytes(text).decode("latin-1")
-    else:
-        parts = vocabulary.split(text if isinstance(text, str) else text_of(text, data.encoding))
+    content = text if isinstance(text, str) else content_of(text, vocabulary.unit, data.encoding)
+    parts = content.decode("latin-1") if isinstance(content, bytes) else vocabulary.split(content)
     unknown = 0
     if vocabulary.unit == "word" and UNKNOWN in vocabulary.number:
         unknown = sum(word not in vocabulary.number for word in parts)
@@ -261,13 +258,12 @@ def symbols_of(loaded: LoadedRun, text: str | Path) -> tuple[Tensor, int]:
     return ids, unknown
 
 
-def text_of(path: Path, encoding: str) -> str:
-    content = read_bytes(path)
+def content_of(path: Path, unit: str, encoding: str) -> str | bytes:
     try:
-        return read_text(content, encoding, path)
+        return read_file(path, unit, encoding)
     except UserError as error:
-        where, _, _ = str(error).partition("; ")  # what follows is how another encoding is named in training
-        raise UserError(f"{where}, and the run's text was") from None
+        reason, hint, _ = str(error).partition("; name its encoding")  # which is for training
+        raise UserError(f"{reason}, and the run's text was" if hint else reason) from None
 
 
 @torch.no_grad()

@@ -139,14 +139,7 @@ def load_text_file(cfg: TextData) -> TextSet:
     if cfg.path is None:
         raise UserError("data=text needs data.path=FILE, a text file of your own")
     path = Path(cfg.path).expanduser()
-    content = read_bytes(path)
-    if not content:
-        raise UserError(f"{path} is empty")
-    if cfg.unit == "byte":
-        if codecs.lookup(cfg.encoding).name == "utf-8":  # elsewhere a prompt begins with the mark, too
-            content = content.removeprefix(codecs.BOM_UTF8)
-        return cut("text", str(path), content, cfg)
-    return cut("text", str(path), decode(content, cfg.encoding, path).removeprefix(BYTE_ORDER_MARK), cfg)
+    return cut("text", str(path), read_file(path, cfg.unit, cfg.encoding), cfg)
 
 
 @register("data", "pydocs", TextData)
@@ -204,6 +197,22 @@ def cut(name: str, what: str, content: str | bytes, cfg: TextData, edition: str 
 
 
 # ---------------------------------------------------------------- reading
+
+
+def read_file(path: Path, unit: str, encoding: str) -> str | bytes:
+    """Return the text in a file, for byte its bytes, without a byte order mark.
+
+    Raises:
+        UserError: it is missing, empty, unreadable or not in that encoding.
+    """
+    content = read_bytes(path)
+    if not content:
+        raise UserError(f"{path} is empty")
+    if unit != "byte":
+        return decode(content, encoding, path).removeprefix(BYTE_ORDER_MARK)
+    if codecs.lookup(encoding).name == "utf-8":  # elsewhere a prompt begins with the mark, too
+        content = content.removeprefix(codecs.BOM_UTF8)
+    return content
 
 
 def read_bytes(path: Path) -> bytes:
