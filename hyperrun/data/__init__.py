@@ -33,11 +33,13 @@ from hyperrun.config import DataConfig
 # They register, in the order in which lists show them.
 # isort: off
 from hyperrun.data import digits, mnist, cifar, svhn, folder, text, corpora  # noqa: F401
+from hyperrun.data.strokes import font_strokes, sketch_rnn, iam_online, own_file  # noqa: F401
 
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
-from hyperrun.data.kinds import ImageData, TaskData, TextData
+from hyperrun.data.kinds import ImageData, StrokeData, TaskData, TextData
 from hyperrun.data.sources import Source, data_root
+from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
 from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
@@ -51,6 +53,10 @@ __all__ = [
     "ImageData",
     "ImageSet",
     "ImageSplit",
+    "RawStrokes",
+    "StrokeData",
+    "StrokeSet",
+    "StrokeSplit",
     "TaskData",
     "TaskSet",
     "TextData",
@@ -61,10 +67,12 @@ __all__ = [
     "inputs_of",
     "load",
     "load_images",
+    "load_strokes",
     "load_tasks",
     "load_text",
     "looks_of",
     "make_set",
+    "make_strokes",
     "make_text",
     "names_of",
     "number_bytes",
@@ -84,6 +92,8 @@ ONLY_FEEDING = (
     "sequence_length",
     "eval_streams",
     "eval_burn_in",
+    "scale",
+    "buckets",
 )
 """Keys that do not change what is read, so that a sweep over them reads the set once."""
 KEPT = 2
@@ -95,7 +105,7 @@ Set = TypeVar("Set")
 
 
 def names_of(kind: str) -> list[str]:
-    """Return the names of the registered sets of a kind (images, text), in the order in which they were registered."""
+    """Return the names of the registered sets of a kind (images, text, strokes), in the order in which they were registered."""
     return [name for name, one in choices("data").items() if one.schema.KIND == kind]
 
 
@@ -129,6 +139,16 @@ def load_text(cfg: TextData) -> TextSet:
             unit or fractions that the set does not have; a text too short to be split.
     """
     return _read_or_kept(choices("data")[choose("text", cfg.name, names_of("text"))].build, cfg)
+
+
+def load_strokes(cfg: StrokeData) -> StrokeSet:
+    """Read the pen strokes cfg.name, or return them from memory where this process has just read them.
+
+    Raises:
+        UserError: an unknown name; files that are missing, damaged or not the published ones; sequences that the config
+            refuses; a split of which nothing is left.
+    """
+    return _read_or_kept(choices("data")[choose("set of strokes", cfg.name, names_of("strokes"))].build, cfg)
 
 
 FORMS = ("split", "permuted", "rotated")
@@ -196,7 +216,7 @@ def inputs_of(cfg: DataConfig) -> Inputs:
 
 
 def load(cfg: DataConfig) -> Any:
-    """Read the set that a config describes, of whatever kind; see load_images, load_text and load_tasks."""
+    """Read the set that a config describes, of whatever kind; see load_images, load_text, load_strokes and load_tasks."""
     if isinstance(cfg, TaskData):
         return load_tasks(cfg)
     return _read_or_kept(choices("data")[choose("data set", cfg.name, choices("data"))].build, cfg)
@@ -216,8 +236,12 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
 
 
 def _state_of_file(cfg: DataConfig) -> tuple[int, int] | None:
-    """Return what changes when a text file of one's own is written anew; None for sets that are not such a file."""
-    if not isinstance(cfg, TextData) or cfg.path is None or not (path := Path(cfg.path).expanduser()).exists():
+    """Return what changes when a file of one's own is written anew; None for sets that are not such a file."""
+    if (
+        not isinstance(cfg, TextData | StrokeData)
+        or cfg.path is None
+        or not (path := Path(cfg.path).expanduser()).exists()
+    ):
         return None
     found = path.stat()
     return found.st_size, found.st_mtime_ns
