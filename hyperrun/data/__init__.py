@@ -105,7 +105,7 @@ Set = TypeVar("Set")
 
 
 def names_of(kind: str) -> list[str]:
-    """Return the names of the registered sets of a kind (images, text, strokes), in the order in which they were registered."""
+    """Return the names of the registered sets of a kind (images, text, strokes), in the order of their registration."""
     return [name for name, one in choices("data").items() if one.schema.KIND == kind]
 
 
@@ -216,7 +216,7 @@ def inputs_of(cfg: DataConfig) -> Inputs:
 
 
 def load(cfg: DataConfig) -> Any:
-    """Read the set that a config describes, of whatever kind; see load_images, load_text, load_strokes and load_tasks."""
+    """Read the set that a config describes, of whatever kind; see load_images and its neighbours."""
     if isinstance(cfg, TaskData):
         return load_tasks(cfg)
     return _read_or_kept(choices("data")[choose("data set", cfg.name, choices("data"))].build, cfg)

@@ -34,7 +34,7 @@ CORNER = 0.6
 """Radians by which the pen turns where an outline has a corner."""
 TIMES = 2
 """How often each word is written in each font."""
-SLANT, STRETCH, UNSTEADY = 0.2, 0.1, 0.25
+SLANT, STRETCH, UNSTEADY = 0.2, 0.1, 0.5
 """Largest slant (dx for dy) and change of size; standard deviation of the hand, in points of print."""
 
 WORDS = """
@@ -148,7 +148,8 @@ def contours(outline: MatplotlibPath) -> list[np.ndarray]:
             pieces = 1 if code == outline.LINETO else 12
             found[-1].append(bezier(np.linspace(0, 1, pieces + 1)[1:]))
     lines = [np.concatenate(parts) for parts in found]
-    return [line[np.append(True, np.abs(np.diff(line, axis=0)).max(1) > 1e-9)] for line in lines]
+    moving = [line[np.append(True, np.abs(np.diff(line, axis=0)).max(1) > 1e-9)] for line in lines]
+    return [line for line in moving if len(line) > 3]  # Computer Modern's u has a single place beside its outline
 
 
 def even(line: np.ndarray) -> np.ndarray:
@@ -158,7 +159,8 @@ def even(line: np.ndarray) -> np.ndarray:
     direction = np.arctan2(moves[:, 1], moves[:, 0])
     turn = np.abs((np.diff(direction) + np.pi) % (2 * np.pi) - np.pi)
     corners = along[np.concatenate([[0], 1 + np.flatnonzero(turn > CORNER), [len(moves)]])]
-    steps = np.maximum(np.round(np.diff(corners) / STEP), 1).astype(int)
+    step = min(STEP, along[-1] / 4)  # a small dot has four places, too
+    steps = np.maximum(np.round(np.diff(corners) / step), 1).astype(int)
     at = [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(corners, corners[1:], steps, strict=False)]
     at = np.append(np.concatenate(at), along[-1])
     return np.column_stack([np.interp(at, along, line[:, axis]) for axis in (0, 1)])

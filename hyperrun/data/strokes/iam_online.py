@@ -38,7 +38,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def iam_online_source() -> Source:
-    """Return where IAM-OnDB is looked for: our arrays, or the database's folders with the lists beside or in splits/."""
+    """Return where IAM-OnDB is looked for: our arrays, or the database's folders, the lists beside or in splits/."""
     forms = [Form("npz", folder + LINES, {folder + LINES: SHA256}) for folder in ("iam_online/", "")]
     for folder in ("iam_online/", ""):
         for lists in ("splits/", ""):
@@ -46,8 +46,8 @@ def iam_online_source() -> Source:
             files = [*first, *(lists + name for name in LISTS)]
             forms.append(Form("xml", f"{folder}lineStrokes", {folder + file: None for file in files}))
     by_hand = (
-        f"register at {PAGE} (free, for non-commercial research), unpack lineStrokes-all.tar.gz and ascii-all.tar.gz, and "
-        f"put lineStrokes, ascii and the lists {', '.join(LISTS)} into iam_online there"
+        f"register at {PAGE} (free, for non-commercial research), unpack lineStrokes-all.tar.gz and ascii-all.tar.gz, "
+        f"and put lineStrokes, ascii and the lists {', '.join(LISTS)} into iam_online there"
     )
     return Source("iam_online", tuple(forms), (), by_hand)
 

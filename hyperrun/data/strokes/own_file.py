@@ -111,8 +111,8 @@ def cut(whole: RawStrokes, cfg: StrokeData) -> dict[str, RawStrokes]:
     val, test = (int(count * part) for part in (cfg.val_fraction, cfg.test_fraction))
     if val < 1 or count - val - test < 1 or (cfg.test_fraction > 0 and test < 1):
         raise UserError(
-            f"{whole.where}: of its {count:,} sequences {count - val - test:,} / {val:,} / {test:,} are left to train / "
-            "validate / test, and each part needs one (data.val_fraction and data.test_fraction move them)"
+            f"{whole.where}: of its {count:,} sequences {count - val - test:,} / {val:,} / {test:,} are left to train "
+            "/ validate / test, and each part needs one (data.val_fraction and data.test_fraction move them)"
         )
     order = torch.randperm(count, generator=seeded("strokes", "split")).numpy()
     parts = {"val": order[:val], "test": order[val : val + test], "train": order[val + test :]}

@@ -47,8 +47,8 @@ def source(name: str) -> Source:
     clone = f"sketch-rnn-datasets/{there}"
     forms = (Form("flat", file, {file: checksum}), Form("published", clone, {clone: None}))
     by_hand = (
-        f"put {there} of {PAGE} (commit {COMMIT[:8]}; {licence}) there as {file} and add data.verify=false, as no checksum "
-        "of that file is known"
+        f"put {there} of {PAGE} (commit {COMMIT[:8]}; {licence}) there as {file} and add data.verify=false, as no "
+        "checksum of that file is known"
     )
     return Source(name, forms, (), by_hand)
 
