@@ -79,10 +79,11 @@ def md5(path) -> str:
 def test_without_a_name_the_sets_are_listed(run, tmp_path):
     status, out, _ = run()
     assert status == 0 and f"looking in {tmp_path / 'root'} ($HYPERRUN_DATA)" in out
-    everything = [*names_of("images"), *names_of("text")]
+    everything = [*names_of("images"), *names_of("text"), *names_of("strokes")]
     assert [line.split()[0] for line in out.splitlines()[1:]] == everything
     assert (
-        "ptb            missing     hyperrun data ptb\n" in out and "text           your own    data.path=FILE\n" in out
+        "ptb              missing     hyperrun data ptb\n" in out
+        and "text             your own    data.path=FILE\n" in out
     )
     status, out, _ = run("--json")
     sets = {row["name"]: row["status"] for row in json.loads(out)["sets"]}
@@ -90,7 +91,7 @@ def test_without_a_name_the_sets_are_listed(run, tmp_path):
     assert sets["pydocs"] == "present" and sets["enwik8"] == "missing"
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "train_32x32.mat").write_bytes(b"x")
-    assert "svhn           incomplete" in run()[1]
+    assert "svhn             incomplete" in run()[1]
 
 
 def test_what_is_missing_is_listed(run, tmp_path):
@@ -207,7 +208,7 @@ def test_a_text_that_people_get_themselves(run, tmp_path, monkeypatch):
     status, out, _ = run("enwik8", "--download")
     assert status == 0 and "enwik8        10 B  checksum ok" in out
     assert out.splitlines()[-1] == "complete, as published: hyperrun train model=hyperlstm data=enwik8"
-    assert f"enwik8         present     {root / 'enwik8'}\n" in run()[1]
+    assert f"enwik8           present     {root / 'enwik8'}\n" in run()[1]
     (root / "enwik8").write_bytes(b"other bytes")
     status, out, _ = run("enwik8")
     assert status == 1 and "checksum differs" in out

@@ -49,7 +49,7 @@ def iam_online_source() -> Source:
         f"register at {PAGE} (free, for non-commercial research), unpack lineStrokes-all.tar.gz and ascii-all.tar.gz, "
         f"and put lineStrokes, ascii and the lists {', '.join(LISTS)} into iam_online there"
     )
-    return Source("iam_online", tuple(forms), (), by_hand)
+    return Source("iam_online", tuple(forms), (), by_hand, checked_by_content=True)
 
 
 @register("data", "iam_online", StrokeData, source=iam_online_source, looks=Strokes())
