@@ -17,6 +17,9 @@ your own that is more than a file (data=text reads those) is a function to a `Te
         vocabulary, (train, val, test) = number_characters([..., ..., ...])     # three texts
         return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
 
+Pen strokes of your own that are more than a file (data=strokes reads those) are a function to a `StrokeSet`, which
+`make_strokes` makes of `RawStrokes`.
+
 `looks=Images(1, 28, 10, train=60_000)`, where it is known beforehand, lets hyperrun count parameters without reading
 the set; `source`, a function to a `Source`, says where its files come from.
 """

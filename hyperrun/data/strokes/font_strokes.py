@@ -8,8 +8,9 @@ the same matplotlib has the same strokes. Validation and test have words that ar
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -76,11 +77,12 @@ def load_font_strokes(cfg: StrokeData) -> StrokeSet:
     order = sorted(WORDS, key=lambda word: hashlib.sha256(word.encode()).digest())
     tenth = len(order) // 10
     parts = {"val": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
-    raw = {split: write(split, words, glyphs) for split, words in parts.items()}
-    return make_strokes("font_strokes", cfg, **raw, edition=f"matplotlib {matplotlib.__version__}")
+    train, val, test = (write(split, parts[split], glyphs) for split in ("train", "val", "test"))
+    edition = f"matplotlib {matplotlib.__version__}"
+    return make_strokes("font_strokes", cfg, train=train, val=val, test=test, edition=edition)
 
 
-def write(split: str, words: list[str], glyphs: dict[str, Glyphs]) -> RawStrokes:
+def write(split: str, words: Sequence[str], glyphs: dict[str, Glyphs]) -> RawStrokes:
     """Return the words in every font, each TIMES times."""
     every = [(word, font) for word in words for font in FONTS for _ in range(TIMES)]
     generator = seeded("font_strokes", split)
@@ -105,7 +107,7 @@ class Glyphs:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._known: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
-        self._bar = self._outline("|").vertices[:, 0].min()
+        self._bar = self._left_of_bar("|")
 
     def word(self, word: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the places of a word, float64 [N, 2] in points of print, y upwards, and where the pen is lifted, bool
@@ -123,10 +125,12 @@ class Glyphs:
         if letter not in self._known:
             traced = [even(contour) for contour in contours(self._outline(letter))]
             lifted = [np.arange(len(one)) == len(one) - 1 for one in traced]
-            both = self._outline(letter + "|")  # a bar behind the letter shows where the next one stands
-            advance = both.vertices[-len(self._outline("|").vertices) :, 0].min() - self._bar
+            advance = self._left_of_bar(letter + "|") - self._bar  # a bar shows where the next letter stands
             self._known[letter] = np.concatenate(traced), np.concatenate(lifted), advance
         return self._known[letter]
+
+    def _left_of_bar(self, text: str) -> float:
+        return contours(self._outline(text))[-1][:, 0].min()
 
     def _outline(self, text: str) -> MatplotlibPath:
         from matplotlib.font_manager import FontProperties
@@ -139,7 +143,8 @@ def contours(outline: MatplotlibPath) -> list[np.ndarray]:
     """Return the closed lines of an outline, float64 [n, 2] each, curves as many short pieces, the first place again at
     the end."""
     found: list[list[np.ndarray]] = []
-    for bezier, code in outline.iter_bezier():
+    segments: Any = outline.iter_bezier()
+    for bezier, code in segments:
         if code == outline.MOVETO:
             found.append([bezier.control_points])
         elif code == outline.CLOSEPOLY:

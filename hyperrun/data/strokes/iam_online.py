@@ -128,7 +128,7 @@ def keep_lines(path: Path, arrays: Arrays) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -102,7 +102,7 @@ class StrokeLoader:
         home = device if self.path == "device" else torch.device("cpu")
         self._splits = {name: split.points.to(home) for name, split in data.splits.items()}
         self._data = data
-        self._shift = (data.mean / data.std).float().to(device)
+        self._shift = (data.mean / data.std).float().to(home)
 
     # ---------------------------------------------------------------- training
 
@@ -166,16 +166,21 @@ class StrokeLoader:
             starts = part.offsets[there] + begin
             lengths = torch.where(rows < 0, 0, (ends - starts - 1).clamp(0, length))
             points = self._splits[split]
-            place = starts[:, None] + torch.arange(length + 1)
-            outside = torch.arange(length + 1) > torch.where(lengths > 0, lengths, -1)[:, None]
-            cut = points[place.masked_fill_(outside, 0).to(points.device)].to(self._device, non_blocking=True)
+            steps, last = torch.arange(length + 1), torch.where(lengths > 0, lengths, -1)
+            points = self._splits[split]
+            # one transfer, which waits for nothing; -1 where there is no point
+            place = torch.where(steps <= last[:, None], starts[:, None] + steps, -1).to(
+                points.device, non_blocking=True
+            )
+            cut = points[place.clamp_min(0)]
             if scales is not None:
                 # what was written is scaled, not what is left when the mean is taken off; the first point stays 0, 0
-                factor = scales[there].to(self._device)[:, None, None]
+                factor = scales[there].to(points.device, non_blocking=True)[:, None, None]
                 cut[..., :2] = cut[..., :2] * factor + (factor - 1) * self._shift
                 if begin == 0:
                     cut[:, 0, :2] = 0
-            return cut.masked_fill_(outside[..., None].to(self._device), 0), lengths
+            cut.masked_fill_((place < 0)[..., None], 0)
+            return cut.to(self._device, non_blocking=True), lengths
 
 
 def batch_sizes(count: int, most: int) -> list[int]:

@@ -103,7 +103,7 @@ class _ListedArray:
             raise pickle.UnpicklingError("a pickled array in it has no type")
         if kind.code in NUMBERS:
             content = content.encode("latin1") if isinstance(content, str) else content  # of Python 2
-            flat = np.frombuffer(content, np.dtype(kind.code).newbyteorder(kind.order))
+            flat = np.frombuffer(content, np.dtype(kind.order + kind.code))
             self.values = flat.reshape(shape, order="F" if fortran else "C")
         elif kind.code in ("O8", "O4", "O"):
             inner = [one.values if isinstance(one, _ListedArray) else None for one in content]

@@ -45,7 +45,7 @@ def load_own_file(cfg: StrokeData) -> StrokeSet:
     splits = read_splits(path)
     if set(splits) == {"train"}:
         splits = cut(splits["train"], cfg)
-    return make_strokes("strokes", cfg, **splits)
+    return make_strokes("strokes", cfg, train=splits["train"], val=splits["val"], test=splits.get("test"))
 
 
 def read_splits(path: Path) -> dict[str, RawStrokes]:

@@ -156,8 +156,7 @@ def make_strokes(
         UserError: arrays that do not fit; a sequence that the config refuses; a split of which nothing is left; dx or
             dy that never changes.
     """
-    left_out = Counter(dict.fromkeys(("dropped_bad", "dropped_jumps", "clipped_jumps", "dropped_short"), 0))
-    left_out["dropped_long"] = 0
+    left_out: Counter[str] = Counter()
     raw = {"train": train, "val": val} | ({"test": test} if test is not None else {})
     kept = {split: keep(check_arrays(found), cfg, left_out) for split, found in raw.items()}
     for split, found in kept.items():
@@ -172,17 +171,19 @@ def make_strokes(
         digest.update(found.points.data)
     inner = np.ones(len(kept["train"].points), bool)
     inner[kept["train"].offsets[:-1]] = False
-    moves = kept["train"].points[inner, :2].astype(np.float64)
-    mean, std = moves.mean(0), moves.std(0)
+    columns = [kept["train"].points[inner, axis].astype(np.float64) for axis in (0, 1)]
+    mean, std = (np.array([measure(column) for column in columns]) for measure in (np.mean, np.std))
     for axis, spread in zip(("dx", "dy"), std, strict=True):
         if not spread > 0:
             raise UserError(
                 f"{train.where}: {axis} is the same for every point, so that nothing is to be learned of it"
             )
+    splits = {split: normalized(found, mean, std) for split, found in kept.items()}
     return StrokeSet(
         name,
-        **{split: normalized(found, mean, std) for split, found in kept.items()},
-        **({} if test is not None else {"test": None}),
+        train=splits["train"],
+        val=splits["val"],
+        test=splits.get("test"),
         mean=torch.from_numpy(mean),
         std=torch.from_numpy(std),
         verified=verified,
@@ -194,7 +195,8 @@ def make_strokes(
 
 def normalized(raw: RawStrokes, mean: np.ndarray, std: np.ndarray) -> StrokeSplit:
     points = raw.points
-    points[:, :2] = (points[:, :2] - mean) / std  # in float64; the array is our own copy
+    for axis in (0, 1):  # in float64; the array is our own copy
+        points[:, axis] = (points[:, axis] - mean[axis]) / std[axis]
     points[raw.offsets[:-1], :2] = 0
     return StrokeSplit(torch.from_numpy(points), torch.from_numpy(raw.offsets), raw.texts)
 
@@ -236,21 +238,14 @@ def keep(raw: RawStrokes, cfg: StrokeData, left_out: Counter[str]) -> RawStrokes
         UserError: a sequence that the config refuses; names the first.
     """
     lengths = np.diff(raw.offsets)
-    sequence = np.repeat(np.arange(len(lengths)), lengths)  # of each point
-
-    def having(wrong: np.ndarray) -> np.ndarray:
-        found = np.zeros(len(lengths), bool)
-        found[sequence[wrong]] = True
-        return found
-
-    pen = raw.points[:, 2]
-    bad = having(~np.isfinite(raw.points).all(1) | ((pen != 0) & (pen != 1))) | (lengths < 2)
+    dx, dy, pen = raw.points.T
+    bad = having(raw, ~(np.isfinite(dx) & np.isfinite(dy)) | ((pen != 0) & (pen != 1))) | (lengths < 2)
     if bad.any() and cfg.bad_sequences == "refuse":
         raise UserError(f"{what_is_bad(raw, int(bad.argmax()))}; data.bad_sequences=drop leaves such sequences out")
     left_out["dropped_bad"] += int(bad.sum())
     gone = bad
     if cfg.max_jump is not None:
-        gone = gone | handle_jumps(raw, cfg, bad, having, left_out)
+        gone = gone | handle_jumps(raw, cfg.max_jump, cfg.bad_jumps, bad, left_out)
     short = ~gone & (lengths < cfg.min_points)
     long = ~gone & (lengths > (cfg.max_points or lengths.max(initial=0)))
     left_out["dropped_short"] += int(short.sum())
@@ -260,36 +255,43 @@ def keep(raw: RawStrokes, cfg: StrokeData, left_out: Counter[str]) -> RawStrokes
         return raw
     texts = [text for text, stay in zip(raw.texts, stays, strict=True) if stay] if len(raw.texts) else ()
     offsets = np.concatenate([[0], lengths[stays].cumsum()]).astype(np.int64)
-    return RawStrokes(raw.points[stays[sequence]], offsets, raw.where, (), texts)
+    return RawStrokes(raw.points[np.repeat(stays, lengths)], offsets, raw.where, (), texts)
 
 
-def handle_jumps(raw: RawStrokes, cfg: StrokeData, bad: np.ndarray, having: Any, left_out: Counter[str]) -> np.ndarray:
+def having(raw: RawStrokes, wrong: np.ndarray) -> np.ndarray:
+    """Return which sequences (bool [S]) have a point that is wrong (bool [N])."""
+    found = np.zeros(len(raw.offsets) - 1, bool)
+    found[np.searchsorted(raw.offsets, np.flatnonzero(wrong), side="right") - 1] = True
+    return found
+
+
+def handle_jumps(raw: RawStrokes, most: float, what: str, bad: np.ndarray, left_out: Counter[str]) -> np.ndarray:
     """Clip jumps in place, or return which sequences (bool [S]) are dropped for them; count either.
 
     Raises:
         UserError: the config refuses them.
     """
     none = np.zeros(len(bad), bool)
-    moves = np.abs(raw.points[:, :2])
-    moves[raw.offsets[:-1][np.diff(raw.offsets) > 0]] = 0  # where a sequence begins is no jump
-    jumps = (moves > cfg.max_jump).any(1)
-    with_jumps = having(jumps) & ~bad
+    jumps = (np.abs(raw.points[:, 0]) > most) | (np.abs(raw.points[:, 1]) > most)
+    jumps[raw.offsets[:-1][np.diff(raw.offsets) > 0]] = False  # where a sequence begins is no jump
+    jumps &= ~np.repeat(bad, np.diff(raw.offsets))
+    with_jumps = having(raw, jumps)
     if not with_jumps.any():
         return none
-    if cfg.bad_jumps == "clip":
+    if what == "clip":
         left_out["clipped_jumps"] += int(jumps.sum())
-        raw.points[jumps, :2] = raw.points[jumps, :2].clip(-cfg.max_jump, cfg.max_jump)
+        raw.points[jumps, :2] = raw.points[jumps, :2].clip(-most, most)
         return none
-    if cfg.bad_jumps == "drop":
+    if what == "drop":
         left_out["dropped_jumps"] += int(with_jumps.sum())
         return with_jumps
     i = int(with_jumps.argmax())
     begin = int(raw.offsets[i])
-    at = begin + int(jumps[begin : raw.offsets[i + 1]].argmax())
+    at = begin + int(jumps[begin:].argmax())
     dx, dy = raw.points[at, :2].tolist()
     raise UserError(
         f"{called(raw, i)}: point {at - begin:,} is ({dx:g}, {dy:g}) away from the one before it, over "
-        f"data.max_jump={cfg.max_jump:g}; data.bad_jumps=drop leaves such sequences out, clip cuts the move"
+        f"data.max_jump={most:g}; data.bad_jumps=drop leaves such sequences out, clip cuts the move"
     )
 
 

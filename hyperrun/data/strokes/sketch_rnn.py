@@ -66,7 +66,7 @@ def load(name: str, cfg: StrokeData) -> StrokeSet:
     splits = read_splits(path)
     if len(splits) < 3:
         raise UserError(f"{path} is not {name}: it has no {'valid' if 'val' not in splits else 'test'}")
-    return make_strokes(name, cfg, **splits, verified=verified)
+    return make_strokes(name, cfg, train=splits["train"], val=splits["val"], test=splits.get("test"), verified=verified)
 
 
 def where(name: str) -> Callable[[], Source]:

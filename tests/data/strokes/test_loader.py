@@ -150,14 +150,14 @@ def test_each_sequence_is_scaled_by_a_factor_of_its_own(make_loader, stroke_set)
     data = stroke_set(train=list(range(2, 39)))  # lengths that tell the sequences apart
     plain = {len(row): row for row in sequences_of(make_loader(data).train_batches(0))}
     factors = []
-    for epoch in range(30):
+    for epoch in range(12):
         for row in sequences_of(make_loader(data, scale=0.1).train_batches(epoch)):
             assert row[0, :2].tolist() == [0, 0] and torch.equal(row[:, 2], plain[len(row)][:, 2])
             raw, before = (data.raw(one)[1:, :2] for one in (row, plain[len(row)]))
             factor = float((raw * before).sum() / (before**2).sum())
             torch.testing.assert_close(raw, factor * before, atol=1e-4, rtol=1e-4)
             factors.append(factor)
-    assert 0.9 <= min(factors) < 0.91 and 1.09 < max(factors) <= 1.1 and len({round(f, 6) for f in factors}) > 1000
+    assert 0.9 <= min(factors) < 0.91 and 1.09 < max(factors) <= 1.1 and len({round(f, 6) for f in factors}) > 400
     again, others = (make_loader(data, scale=0.1, batch_size=size, buckets=size) for size in (8, 2))
     assert same(sequences_of(again.train_batches(3)), sequences_of(others.train_batches(3)))
     assert not same(sequences_of(again.train_batches(3)), sequences_of(others.train_batches(4)))
@@ -171,7 +171,7 @@ def test_evaluation_is_not_scaled(make_loader, stroke_set):
 def test_buckets_have_the_least_padding(buckets):
     rng = random.Random(buckets)
     for _ in range(5):
-        lengths = torch.tensor([rng.randint(2, 12) for _ in range(30)])
+        lengths = torch.tensor([rng.randint(2, 12) for _ in range(12)])
         padded = padded_lengths(lengths, buckets)
         different = lengths.unique().tolist()
         assert bool((padded >= lengths).all()) and len(padded.unique()) == min(buckets, len(different))
