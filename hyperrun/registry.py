@@ -6,7 +6,8 @@
 The project's own and those of a module named in plugins=[...] are registered alike. What is decorated differs from
 group to group:
 
-- target: (config, inputs) -> nn.Module. `takes`: the word of the inputs that it is for (images, text, coordinates).
+- target: (config, inputs) -> nn.Module. `takes`: the word of the inputs that it is for (images, text, strokes,
+  coordinates), or several.
 - hypernet: (config, {name: initial value of a parameter to generate}) -> nn.Module whose forward() gives
   {name: tensor}. With conditional=True (config, values, size) -> the same, or, for size > 0, a module whose forward
   takes a condition [..., size] and gives {name: [..., *shape]}.

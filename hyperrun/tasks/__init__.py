@@ -6,8 +6,15 @@ from collections.abc import Callable
 
 from hyperrun.config import Config
 from hyperrun.errors import UserError
-from hyperrun.registry import choices, chosen
-from hyperrun.tasks import classification, image_fitting, language_modeling, multitask  # noqa: F401 (they register)
+from hyperrun.registry import choices
+from hyperrun.targets import taken_by
+from hyperrun.tasks import (  # noqa: F401 (they register)
+    classification,
+    image_fitting,
+    language_modeling,
+    multitask,
+    stroke_modeling,
+)
 from hyperrun.training.distributed import World
 from hyperrun.training.task import Task
 
@@ -24,9 +31,9 @@ def build_task(config: Config, world: World) -> Task:
 def task_class(config: Config) -> Callable[[Config, World], Task]:
     """Return the task registered for this kind of data and what the target takes, else the first for this kind of data:
     it says what is wrong with the target."""
-    takes = chosen("target", config.target.kind).facts["takes"]
+    takes = taken_by(config.target.kind)
     fits = [one for one in choices("task").values() if one.facts["data"] == config.data.kind]
     if not fits:
         raise UserError(f"no task learns from data of the kind {config.data.kind}: data={config.data.name}")
-    exact = [one for one in fits if one.facts.get("takes") == takes]
+    exact = [one for one in fits if one.facts.get("takes") in takes]
     return (exact or fits)[0].build

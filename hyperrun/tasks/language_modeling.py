@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,17 +17,15 @@ from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
-from hyperrun.hypernets.carried_state import CarriedState, join, plain
 from hyperrun.models import build_model
 from hyperrun.registry import register
-from hyperrun.training.distributed import World, gather_rows, sum_over_ranks
+from hyperrun.tasks.carried import State, on_tensors, saved, taken_up
+from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
 
 SAMPLE_LENGTH = 240
 """Symbols of the sample that a finished run shows."""
-State = Any
-"""What a recurrent target carries from chunk to chunk: tensors in lists and tuples, or None at the start of a text."""
 
 
 class LanguageLoss(nn.Module):
@@ -123,10 +121,10 @@ class LanguageModeling(Task):
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it.
 
-        The state is that of all processes' streams, in order, so that any number of processes can go on with it.
+        The state is that of all processes' streams, in order.
         """
         return {
-            "state": on_tensors(lambda part: parted(gather_rows(part, self.world)), self.loss.state),
+            "state": saved(self.loss.state, self.world),
             "vocabulary": self.text.vocabulary.state_dict(),
             "text": self.text.fingerprint,
         }
@@ -140,8 +138,7 @@ class LanguageModeling(Task):
         self.check_fits(state)
         if state["text"] != self.text.fingerprint:
             raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
-        rank, size = self.world.rank, self.world.size
-        self.loss.state = on_tensors(lambda part: part.chunk(size)[rank].clone(), rejoined(state["state"]))
+        self.loss.state = taken_up(state["state"], self.world)
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Refuse a checkpoint whose model reads other symbols.
@@ -151,27 +148,6 @@ class LanguageModeling(Task):
         """
         vocabulary = Vocabulary.from_state_dict(state["vocabulary"])
         vocabulary.check_same(self.text.vocabulary, "the checkpoint", f"data={self.text.name}")
-
-
-def on_tensors(function: Callable[[Tensor], Tensor], state: State) -> State:
-    """Return the state with each tensor [B, ...] replaced by function(tensor)."""
-    if isinstance(state, Tensor):
-        return function(state)
-    if isinstance(state, list | tuple):
-        return type(state)(on_tensors(function, part) for part in state)
-    return state
-
-
-def parted(part: Tensor) -> Any:
-    """Return a tensor of the state as a checkpoint holds it: with a hyper cell's part, as two plain tensors by name."""
-    return {"state": plain(part), "hyper": part.hyper} if isinstance(part, CarriedState) else part
-
-
-def rejoined(state: Any) -> State:
-    """Return a state that a checkpoint held: what `parted` took apart is one tensor again."""
-    if isinstance(state, dict):
-        return join(state["state"], state["hyper"])
-    return type(state)(map(rejoined, state)) if isinstance(state, list | tuple) else state
 
 
 @torch.no_grad()
