@@ -44,13 +44,6 @@ class Symbols(Inputs):
 
 
 @dataclass(frozen=True)
-class Strokes(Inputs):
-    """Pen strokes, float32 [B, T, 3]: dx, dy (normalized), pen (1: it is lifted after this point)."""
-
-    word = "strokes"
-
-
-@dataclass(frozen=True)
 class Tasks(Inputs):
     """Several sets of images of one shape."""
 

@@ -14,7 +14,7 @@ from hyperrun.config import Config
 from hyperrun.data import load_strokes
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import StrokeData
-from hyperrun.data.strokes.loader import StrokeLoader
+from hyperrun.data.strokes.loader import Batch, StrokeLoader
 from hyperrun.errors import UserError
 from hyperrun.models import build_model
 from hyperrun.registry import register
@@ -26,10 +26,6 @@ from hyperrun.training.task import Task
 
 EVALUATED_AT_ONCE = 16_384
 """Points: an evaluation reads its sequences in chunks of so many steps that a batch has no more in one of them."""
-
-Batch = tuple[Tensor, Tensor, bool]
-"""points float32 [B, T + 1, 3], lengths int64 [B] (how many of the T points after the first are there), and whether the
-state begins anew."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +76,19 @@ class StrokeLoss(nn.Module):
     def forward(self, points: Tensor, lengths: Tensor, first: bool) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimize and {"loss", "nats_per_point", of whole sequences "nats"}, detached scalars.
 
-        The loss is the sum of the nats of all points over (sequences * points_per_sequence): about the nats of a point,
-        and a sum over the sequences, so that neither padding nor how they are spread over batches changes it.
+        The loss is the sum of the nats of all points over (rows * points_per_sequence): about the nats of a point, and
+        a sum over the sequences, so that neither padding nor how they are spread over batches changes it.
+
+        points, lengths, first: see Batch.
         """
         nats, state = nats_of_points(self.model, points, lengths, None if first else self.state)
         self.state = on_tensors(Tensor.detach, state) if self.carries else None
         # divided before the sum: the nats of one point may be as large as a float can be
         loss = (nats / (len(points) * self.points_per_sequence)).sum()
         total = loss.detach() * len(points) * self.points_per_sequence
-        stats = {"loss": loss.detach(), "nats_per_point": total / lengths.sum().clamp(min=1).to(total.device)}
-        return loss, stats if self.carries else {**stats, "nats": total / len(points)}
+        there, sequences = (count.clamp(min=1).to(total.device) for count in (lengths.sum(), (lengths > 0).sum()))
+        stats = {"loss": loss.detach(), "nats_per_point": total / there}
+        return loss, stats if self.carries else {**stats, "nats": total / sequences}
 
 
 def nats_of_points(model: nn.Module, points: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
@@ -119,7 +118,7 @@ class StrokeModeling(Task):
         self.model = build_model(config, self.strokes.inputs).to(world.device)
         mean = self.strokes.mean_predicted
         self.loss = StrokeLoss(self.model, mean if steps is None else min(mean, steps), steps is not None)
-        self.world = world
+        self.world, self.eval_batch_size = world, trainer.eval_batch_size
         self.loader = StrokeLoader(
             self.strokes,
             config.data,
@@ -135,7 +134,12 @@ class StrokeModeling(Task):
 
     def describe_data(self) -> str:
         """Return in a few words what is learned from and how it is fed."""
-        return f"{self.strokes.describe()}; {self.loader.describe()}"
+        lengths, size = self.loader.lengths, f"{self.loader.batch_size} at a time"
+        if self.loss.carries:
+            size += f" in chunks of {lengths[0] - 1}"
+        else:
+            size += f", padded to {', '.join(map(str, lengths))}"
+        return f"{self.strokes.describe()}; {size}; {self.loader.path} ({self.loader.reason})"
 
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data."""
@@ -156,14 +160,11 @@ class StrokeModeling(Task):
         self.model.eval()
         total = torch.zeros((), device=self.world.device, dtype=torch.float64)
         state: State = None
-        for points, lengths, first in self.loader.eval_batches(split):
-            steps = max(1, EVALUATED_AT_ONCE // len(points))
-            for start in range(0, points.shape[1] - 1, steps):
-                chunk = points[:, start : start + steps + 1]
-                within = (lengths - start).clamp(0, chunk.shape[1] - 1)
-                with precision.autocast():
-                    nats, state = nats_of_points(self.model, chunk, within, None if first and start == 0 else state)
-                total += nats.double().sum()
+        chunk = max(1, EVALUATED_AT_ONCE // self.eval_batch_size)
+        for points, lengths, first in self.loader.eval_batches(split, chunk):
+            with precision.autocast():
+                nats, state = nats_of_points(self.model, points, lengths, None if first else state)
+            total += nats.double().sum()
         self.model.train()
         sum_over_ranks(total, self.world)
         of = self.strokes.splits[split]

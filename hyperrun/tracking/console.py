@@ -165,7 +165,8 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         )
     speed = f"{summary['throughput/examples_per_s']:,.0f} examples/s"
     if "throughput/tokens_per_s" in summary:
-        speed = f"{summary['throughput/tokens_per_s']:,.0f} symbols/s"
+        symbols = "points" if summary["task"] == "stroke_modeling" else "symbols"
+        speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols}/s"
     rows += [
         ("training time", f"{summary['time/train_s']:.1f} s, {speed}"),
         ("precision, device", f"{summary['precision']}, {summary['device']}"),
