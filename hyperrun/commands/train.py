@@ -207,6 +207,9 @@ def announce(
         console.say(f"params   {config.params:,} asked for: target.{width_of(config.target)} is {off:+.1%} off")
     console.say(f"data     {task.describe_data()}")
     console.say(f"device   {facts['device']}; {precision.name}: {precision.reason}")
+    memory = task.memory()
+    if memory is not None:
+        console.say(f"memory   about {memory / 2**30:,.2g} GiB for the longest batch, parameters and optimizer")
     if not facts.get("data/verified", True):
         console.warn("data.verify=false: the data's checksums were not confirmed; summary.json says so")
     if task.name == "classification" and facts["params/trainable"] > facts["params/target"]:

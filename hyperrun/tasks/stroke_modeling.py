@@ -16,16 +16,21 @@ from hyperrun.data.images import seeded
 from hyperrun.data.kinds import StrokeData
 from hyperrun.data.strokes.loader import Batch, StrokeLoader
 from hyperrun.errors import UserError
+from hyperrun.hypernets.hyperlstm_fast.packed import PackedWeights
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.tasks.carried import State, on_tensors, saved, taken_up
 from hyperrun.tasks.mixture_density import draw, negative_log_density
+from hyperrun.tasks.recurrent_memory import training_memory
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
 
 EVALUATED_AT_ONCE = 16_384
 """Points: an evaluation reads its sequences in chunks of so many steps that a batch has no more in one of them."""
+
+NUMBERS_PER_OUTPUT = 8
+"""float32 numbers that the density keeps for each output of the network, its gradient included (measured)."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ class StrokeModeling(Task):
         self.model = build_model(config, self.strokes.inputs).to(world.device)
         mean = self.strokes.mean_predicted
         self.loss = StrokeLoss(self.model, mean if steps is None else min(mean, steps), steps is not None)
+        self.outputs = 6 * getattr(config.target, "mixtures", 0) + 1
         self.world, self.eval_batch_size = world, trainer.eval_batch_size
         self.loader = StrokeLoader(
             self.strokes,
@@ -144,6 +150,11 @@ class StrokeModeling(Task):
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data."""
         return self.strokes.facts()
+
+    def memory(self) -> int | None:
+        """Return about how many bytes of memory this process's training takes; None where that is not foreseen."""
+        rows, steps = self.loader.batch_size // self.world.size, self.loader.lengths[-1] - 1
+        return training_memory(self.model, rows, steps, NUMBERS_PER_OUTPUT * self.outputs)
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield the batches of an epoch from its batch `start` on: what StrokeLoss.forward takes."""
@@ -218,8 +229,9 @@ def sample_strokes(
     model.eval()
     state: State = None
     drawn = [torch.zeros(n, 3)]
+    packed = PackedWeights()
     for step in range(max_points):
-        with precision.autocast():
+        with precision.autocast(), packed:
             outputs, state = model(drawn[-1][:, None].to(device), state)
         drawn.append(draw(outputs[:, -1].cpu(), uniform[step], normal[step], temperature))
     model.train(was_training)

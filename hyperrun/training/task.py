@@ -78,6 +78,10 @@ class Task(ABC):
         """Return what summary.json says about the data."""
         return {}
 
+    def memory(self) -> int | None:
+        """Return about how many bytes of memory this process's training takes; None where that is not foreseen."""
+        return None
+
     # ---------------------------------------------------------------- results
 
     @abstractmethod
