@@ -16,7 +16,6 @@ from hyperrun.data.images import seeded
 from hyperrun.data.kinds import StrokeData
 from hyperrun.data.strokes.loader import Batch, StrokeLoader
 from hyperrun.errors import UserError
-from hyperrun.hypernets.hyperlstm_fast.packed import PackedWeights
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.tasks.carried import State, on_tensors, saved, taken_up
@@ -229,9 +228,8 @@ def sample_strokes(
     model.eval()
     state: State = None
     drawn = [torch.zeros(n, 3)]
-    packed = PackedWeights()
     for step in range(max_points):
-        with precision.autocast(), packed:
+        with precision.autocast():
             outputs, state = model(drawn[-1][:, None].to(device), state)
         drawn.append(draw(outputs[:, -1].cpu(), uniform[step], normal[step], temperature))
     model.train(was_training)
