@@ -60,7 +60,7 @@ def check_settings(config: Config, inputs: Inputs) -> None:
         if l2 or trainer.label_smoothing:
             raise UserError("optim.generated_l2 and trainer.label_smoothing are for classifiers; images have latent_l2")
     elif not isinstance(inputs, Images) and l2:
-        raise UserError("optim.generated_l2 is for generated kernels; a language model's weights are only scaled")
+        raise UserError("optim.generated_l2 is for generated kernels; a recurrent network's weights are only scaled")
     if isinstance(inputs, Strokes) and trainer.label_smoothing:
         raise UserError("trainer.label_smoothing is for classes and symbols; a pen stroke's next point has a density")
 
