@@ -194,8 +194,8 @@ def describe_data(loaded: LoadedRun) -> str:
         assert loaded.scale is not None
         outputs = 6 * loaded.config.target.mixtures + 1  # pyright: ignore[reportAttributeAccessIssue]
         return (
-            f"Pen strokes, float32 [batch, time, 3]: dx, dy, pen up; outputs [batch, time, {outputs}], the parameters of "
-            "the next point's density (hyperrun.tasks.mixture_density).\n"
+            f"Pen strokes, float32 [batch, time, 3]: dx, dy, pen up; outputs [batch, time, {outputs}], the parameters "
+            "of the next point's density (hyperrun.tasks.mixture_density).\n"
             f"dx and dy less their mean {loaded.scale.mean.tolist()}, over their deviation {loaded.scale.std.tolist()}."
         )
     assert isinstance(inputs, Images)

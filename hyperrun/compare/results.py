@@ -41,8 +41,8 @@ What that page printed of them stands in `{GONE}`, beside the run folders. Nothi
 training them again can check their figures.
 """
 
-ABOUT_VALIDATION = """Figures marked *validation* are of data that have no test split: they are the best that was seen on
-the split that chose the checkpoint, as is the published figure beside them.
+ABOUT_VALIDATION = """Figures marked *validation* are of data that have no test split: they are the best that was seen
+on the split that chose the checkpoint, as is the published figure beside them.
 """
 
 PRIVATE = ("outputs=", "tracking.", "data.root=", "sweep=", "seed=")

@@ -10,7 +10,7 @@ from hyperrun.inputs import Inputs, Tasks
 from hyperrun.registry import choices, chosen
 from hyperrun.targets import cnn, mlp, recurrent, siren, torchvision_models, wide_resnet  # noqa: F401 (they register)
 
-PRESETS = dict.fromkeys(("text", "strokes"), "; model=lstm, hyperlstm, ...")
+PRESETS = {"text": "; model=lstm, hyperlstm, ...", "strokes": "; model=lstm, hyperlstm, ..."}
 """What to type for data of which few targets are."""
 
 

@@ -1,4 +1,4 @@
-"""The recurrent networks of Ha et al. sections 4.3 to 4.5: tokens or pen strokes, recurrent layers, a linear output layer.
+"""The recurrent networks of Ha et al. sections 4.3 to 4.5: tokens or pen strokes, recurrent layers, a linear output.
 
 Sequences are time first inside ([T, B, ...]) and batch first outside. Gates stand in the author's order i, g, f, o; the
 weights of all four are one matrix [inputs, 4 * units], so that a layer computes x @ w_x + h @ w_h + bias.
@@ -268,7 +268,7 @@ def orthogonal_gates(inputs: int, units: int, gates: int) -> nn.Parameter:
 
 
 class RecurrentNetwork(nn.Module):
-    """What networks of recurrent layers have in common: the layers, dropout before and behind them, a linear output layer.
+    """What networks of recurrent layers have in common: the layers, dropout before and behind them, a linear output.
 
     Dropout acts on what enters the first layer (of a one-hot token: on the token) and on what leaves the last; between
     layers there is none. The layers may be replaced by others that are called alike: (x [T, B, I], state or None, for

@@ -12,7 +12,7 @@ the density of a point (x, y, pen) is that of eqs. 23 to 25, and minus its logar
 
     sum_j pi_j N(x, y | mu_j, sigma_j, rho_j)  *  (p if pen else 1 - p).
 
-Graves prints p = 1 / (1 + exp(e)) (eq. 18): his e is our -e. The sign is of no consequence for what can be learned; with
+Graves prints p = 1 / (1 + exp(e)) (eq. 18): his e is our -e. What can be learned does not depend on the sign; with
 ours, a larger output makes a pen lift likelier.
 
 All is computed in float32 at least, whatever the precision of the network, and so that no rounding error grows and

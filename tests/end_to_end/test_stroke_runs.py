@@ -77,7 +77,7 @@ def test_a_run_learns_and_says_what_it_takes(trained: Path) -> None:
     points = said["data/test_points"] / said["data/test"]
     assert said["test/nats"] == pytest.approx(said["test/nats_per_point"] * points)
     trajectory = [row["val/nats"] for row in rows(trained) if "val/nats" in row]
-    assert said["val/nats"] == min(trajectory) < trajectory[0] - 5
+    assert said["val/nats"] == min(trajectory) < trajectory[0] - 2
     assert said["throughput/tokens_per_s"] > said["throughput/examples_per_s"]
     assert "memory   about " in log and " points/s" in log
     logged = [row for row in rows(trained) if "train/loss" in row][-1]
