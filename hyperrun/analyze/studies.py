@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from hyperrun.analyze.conditional_study import is_of_images, is_of_tasks, study_images, study_tasks
 from hyperrun.analyze.findings import Findings, Reader, Runs
-from hyperrun.analyze.recurrent_study import is_recurrent, study_recurrent
+from hyperrun.analyze.recurrent.text_study import is_recurrent, study_recurrent
 from hyperrun.analyze.static_study import has_fixed_weights, study_static
 from hyperrun.analyze.training_study import study_training
 from hyperrun.errors import UserError, printable

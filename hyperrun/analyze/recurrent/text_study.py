@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from hyperrun.analyze.character_strip import draw_strip, make_strip, strip_page
 from hyperrun.analyze.findings import Findings, Reader, Runs
-from hyperrun.analyze.recurrent_states import Histogram, Reading, read_text, recurrent_target
-from hyperrun.analyze.state_pictures import draw_gates, draw_hidden
+from hyperrun.analyze.recurrent.character_strip import draw_strip, make_strip, strip_page
+from hyperrun.analyze.recurrent.state_pictures import draw_gates, draw_hidden
+from hyperrun.analyze.recurrent.states import Histogram, Reading, read_text, recurrent_target
 from hyperrun.data import load_text
 from hyperrun.data.kinds import TextData
 from hyperrun.hypernets import as_hypernetized

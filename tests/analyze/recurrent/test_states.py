@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun import hypernetize
-from hyperrun.analyze.recurrent_states import GATES, SATURATED, Histogram, read_text, recorded_steps, recurrent_target
-from hyperrun.analyze.state_pictures import draw_gates, draw_hidden
+from hyperrun.analyze.recurrent.state_pictures import draw_gates, draw_hidden
+from hyperrun.analyze.recurrent.states import GATES, SATURATED, Histogram, read_text, recorded_steps, recurrent_target
 from hyperrun.pictures.style import picture
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.recurrent import RecurrentLM
@@ -98,7 +98,7 @@ def test_the_changes_are_those_of_the_scaling_vectors() -> None:
 def test_the_changes_go_on_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     _, target, ids = model_and_text("hyperrnn")
     whole = read_text(target, ids)
-    monkeypatch.setattr("hyperrun.analyze.recurrent_states.recorded_steps", lambda m, i: recorded_steps(m, i, 4))
+    monkeypatch.setattr("hyperrun.analyze.recurrent.states.recorded_steps", lambda m, i: recorded_steps(m, i, 4))
     parts = read_text(target, ids)
     torch.testing.assert_close(parts.changes, whole.changes)
     assert parts.bits == pytest.approx(whole.bits)

@@ -1,7 +1,7 @@
 """A text, under each character how much the four recurrent matrices changed at that step (figure 4 of Ha et al.).
 
 The change of W_h of gate y at step t is ||d_h^y(t) - d_h^y(t-1)||_2, of the scaling vectors: see
-recurrent_states.read_text. A row's colour is full at the row's own 99th percentile, because the changes of different
+states.read_text. A row's colour is full at the row's own 99th percentile, because the changes of different
 gates differ in size by a factor of ten; the legend has that value. It, the mean and the maximum are those of all
 symbols that were read but the first ones, which are left out everywhere.
 """
