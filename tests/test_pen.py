@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ CROSS = [(1, 1, 0), (2, 1, 1), (0, -1, 0), (-2, 1, 1)]
 DOT = [(5, 2, 1)]
 
 
-def sequence(*parts: list[tuple[float, float, int]]) -> np.ndarray:
+def sequence(*parts: Sequence[tuple[float, float, int]]) -> np.ndarray:
     return np.array([row for part in parts for row in part], dtype=np.float32)
 
 

@@ -25,14 +25,15 @@ PAGE = 10.0
 
 MARGIN = 0.3
 
-LETTERS = 125
+LETTERS = 155
 """Of a line of the explanations, as wide as the page."""
 
 TALLEST, LOWEST = 1.6, 0.25
 """Inches that a sequence is high at most, and that are kept for one at least."""
 
-NARROWEST = 2.2
-"""Inches of a column, with the space beside it: narrow sequences stand side by side."""
+NARROWEST, SMALLER = 2.2, 0.7
+"""Inches of a column, with the space beside it: narrow sequences stand side by side; and how much smaller than TALLEST
+makes them they may become for that."""
 
 LABEL, ROW, GAP = 0.24, 0.1, 0.16
 """Inches of height: of a sequence's label, of a row of its strip, between sequences."""
@@ -95,7 +96,9 @@ def row_colour(row: int) -> str:
 # ---------------------------------------------------------------- layout
 
 
-def draw_pen(drawings: Sequence[Drawing], title: str, about: Sequence[str] = (), legend: Sequence[str] = ()) -> Sheet:
+def draw_pen(
+    drawings: Sequence[Drawing], title: str = "", about: Sequence[str] = (), legend: Sequence[str] = ()
+) -> Sheet:
     """Return a sheet with the sequences below each other, narrow ones side by side, each with its strip below it.
 
     All have one scale, at which at least half of them fit their places; one that is larger, because it ran away
@@ -122,7 +125,7 @@ def draw_pen(drawings: Sequence[Drawing], title: str, about: Sequence[str] = (),
 def columns_for(extents: np.ndarray) -> int:
     """Return how many sequences of these widths and heights [n, 2] stand side by side."""
     aspect = np.median(extents[:, 0] / np.maximum(extents[:, 1], 1e-9 + extents.max() * 1e-3))
-    wanted = max(NARROWEST, aspect * TALLEST + MARGIN)
+    wanted = max(NARROWEST, SMALLER * aspect * TALLEST + MARGIN)
     return max(1, min(len(extents), math.floor((PAGE - MARGIN) / wanted)))
 
 
@@ -137,7 +140,7 @@ def scales_for(extents: np.ndarray, width: float) -> np.ndarray:
 def write_head(sheet: Sheet, title: str, about: Sequence[str], legend: Sequence[str]) -> float:
     """Write title, explanations and legends; return where the sequences begin."""
     y = 0.28
-    for line in wrapped(title, PAGE - MARGIN).split("\n"):
+    for line in wrapped(title, PAGE - MARGIN).splitlines():
         sheet.words.append(Word(MARGIN, y, line, 10, bold=True))
         y += 0.19
     for line in (line for text in about for line in textwrap.wrap(text, LETTERS)):
@@ -181,12 +184,13 @@ def place_drawing(sheet: Sheet, drawing: Drawing, place: np.ndarray, scale: floa
 def add_strokes(sheet: Sheet, points: np.ndarray, inches: np.ndarray) -> None:
     """Draw each stroke of a sequence, its segments in the colours of their times. inches: of each point, [n, 2]."""
     shade = np.arange(len(points)) * (SHADES - 1) // max(1, len(points) - 1)
+    colours = [time_colour(number / (SHADES - 1)) for number in range(SHADES)]
     for stroke in strokes(points):
         if len(stroke) == 1:
-            x, y = inches[stroke[0]]
-            sheet.dots.append((time_colour(shade[stroke[0]] / (SHADES - 1)), float(x), float(y)))
+            x, y = inches[stroke[0]].tolist()
+            sheet.dots.append((colours[shade[stroke[0]]], x, y))
         for part in parts_of_one_shade(shade[stroke[1:]]):
-            colour = time_colour(shade[stroke[1 + part[0]]] / (SHADES - 1))
+            colour = colours[shade[stroke[1 + part[0]]]]
             sheet.lines.append((colour, inches[stroke[part[0] : part[-1] + 2]]))
 
 
@@ -211,4 +215,5 @@ def add_row(sheet: Sheet, colour: str, x: np.ndarray, values: np.ndarray, top: f
 
 def mixed(colour: str, part: float) -> str:
     """Return so much of a colour on EMPTY."""
-    return to_hex(part * np.array(to_rgb(colour)) + (1 - part) * np.array(to_rgb(EMPTY)))
+    red, green, blue = (part * own + (1 - part) * bare for own, bare in zip(to_rgb(colour), to_rgb(EMPTY), strict=True))
+    return to_hex((red, green, blue))

@@ -121,10 +121,8 @@ class Sheet:
                 f' fill="{word.colour}"{_if(word.bold, "font-weight", "bold")}'
                 f"{_if(word.align != 'left', 'text-anchor', BASELINES[word.align])}>{escape(word.text)}</text>"
             )
-        for hit in self.hits:
-            x, y, w, h = (_pixels(value) for value in (hit.left, hit.top, hit.width, hit.height))
-            said = escape(hit.text)
-            parts.append(f'<rect class="hit" x="{x}" y="{y}" width="{w}" height="{h}"><title>{said}</title></rect>')
+        if self.hits:
+            parts += ['<g fill="none" pointer-events="all">', *map(_hit, self.hits), "</g>"]
         return "\n".join([*parts, "</svg>", ""])
 
 
@@ -135,6 +133,11 @@ def _if(there: bool, name: str, value: str) -> str:
 def _pixels(inches: float) -> str:
     """Return a length in pixels, to a tenth of one."""
     return f"{inches * PIXELS:.1f}".removesuffix(".0")
+
+
+def _hit(hit: Hit) -> str:
+    x, y, wide, high = (_pixels(value) for value in (hit.left, hit.top, hit.width, hit.height))
+    return f'<rect x="{x}" y="{y}" width="{wide}" height="{high}"><title>{escape(hit.text)}</title></rect>'
 
 
 def _path(corners: np.ndarray) -> str:
@@ -156,4 +159,5 @@ def _bars(bars: Iterable[tuple[str, float, float, float, float]]) -> list[str]:
         left, top, right, bottom = (round(10 * PIXELS * inches) for inches in corners)
         wide, high = f"{(right - left) / 10:g}", f"{(bottom - top) / 10:g}"
         found.setdefault(colour, []).append(f"M{left / 10:g} {top / 10:g}h{wide}v{high}h-{wide}z")
-    return [f'<path fill="{colour}" d="{"".join(places)}"/>' for colour, places in found.items()]
+    crisp = 'shape-rendering="crispEdges"'  # else a light line shows where two bars meet
+    return [f'<path fill="{colour}" {crisp} d="{"".join(places)}"/>' for colour, places in found.items()]
