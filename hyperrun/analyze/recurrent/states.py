@@ -17,7 +17,15 @@ from torch.nn import functional as F
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, HyperRNNLayer
-from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, State, gate_values, hidden_activation
+from hyperrun.targets.recurrent import (
+    LSTMLayer,
+    RecurrentLM,
+    RecurrentNetwork,
+    RNNLayer,
+    State,
+    gate_values,
+    hidden_activation,
+)
 
 GATES: tuple[str, ...] = ("i", "g", "f", "o")
 """In the order of the author's code; g is the candidate, behind a tanh, the others are behind a sigmoid."""
@@ -52,16 +60,16 @@ class LayerSteps:
         return LayerSteps(*parts)
 
 
-def recurrent_target(model: nn.Module) -> RecurrentLM | None:
-    """Return the language model whose layers can be watched, or None for a model of another kind."""
+def recurrent_target(model: nn.Module) -> RecurrentNetwork | None:
+    """Return the recurrent network whose layers can be watched, or None for a model of another kind."""
     hyper = as_hypernetized(model)
     target = model if hyper is None else hyper.target
-    if not isinstance(target, RecurrentLM) or (hyper is not None and hyper.conditional):
+    if not isinstance(target, RecurrentNetwork) or (hyper is not None and hyper.conditional):
         return None
     if hyper is None or hyper.dynamic:
         return target
     plain = materialize(model)  # the same weights at every step: a plain network
-    assert isinstance(plain, RecurrentLM)
+    assert isinstance(plain, RecurrentNetwork)
     return plain
 
 
@@ -78,7 +86,7 @@ def recorded_steps(model: RecurrentLM, ids: Tensor, chunk: int = CHUNK) -> Itera
 
 
 @torch.no_grad()
-def watched(model: RecurrentLM, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
+def watched(model: RecurrentNetwork, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
     """Run a network over B sequences; yield, for each chunk x [T, B, I] of what its first layer reads, what the output
     layer gives, [T, B, outputs], and what each layer did in these T steps. The state is carried from chunk to chunk.
 

@@ -39,7 +39,7 @@ def model_and_text(name: str, length: int = 23) -> tuple[nn.Module, RecurrentLM,
     model = model_of(*MODELS[name]).double().eval()
     randomize(model)
     target = recurrent_target(model)
-    assert target is not None
+    assert isinstance(target, RecurrentLM)
     return model, target, torch.randint(7, (length,))
 
 
@@ -183,7 +183,7 @@ def test_a_recurrent_target_with_generated_weights_is_read_as_a_plain_one() -> N
     plain = model_of("model=lstm", *SIZE)
     model = hypernetize(plain, "chunked", generate="layers.*", z_dim=2, hidden=[4], chunk_size=16).eval()
     target, ids = recurrent_target(model), torch.randint(7, (9,))
-    assert target is not None
+    assert isinstance(target, RecurrentLM)
     with torch.no_grad():
         logits, _ = model(ids[None])
     torch.testing.assert_close(torch.cat([part for part, _ in recorded_steps(target, ids)]), logits[0])
