@@ -248,3 +248,21 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
         "recurrent steps run operator by operator, several times slower: RuntimeError: no C++ compiler"
     ]
     assert compiled_phases.why_not_compiled() == "RuntimeError: no C++ compiler"
+
+
+def test_a_compiler_that_a_signal_ended_is_started_again(monkeypatch, caplog):
+    calls = []
+
+    def killed_once(function: Any, args: Any) -> Any:
+        calls.append(function)
+        if len(calls) == 1:
+            raise RuntimeError("the compiler was killed by SIGTERM")
+        return function
+
+    monkeypatch.setattr(compiled_phases, "_by_inductor", killed_once)
+    monkeypatch.setattr(compiled_phases, "_compiled", {})
+    monkeypatch.setattr(compiled_phases, "_failed", [])
+    with caplog.at_level(logging.WARNING):
+        check(layer_of(units=13))
+    assert calls[0] is calls[1] and compiled_phases.why_not_compiled() is None
+    assert not any("operator by operator" in record.getMessage() for record in caplog.records)
