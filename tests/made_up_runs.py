@@ -8,15 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from hyperrun.config import to_dict
 from hyperrun.hydra_app.compose import compose_config
 
 
 @functools.cache
+def choices_composed(*choices: str) -> dict[str, Any]:
+    return to_dict(compose_config(list(choices)))
+
+
+@functools.cache
 def composed(*overrides: str) -> str:
-    """Return the config of a command line as YAML: composing takes a tenth of a second."""
-    return yaml.safe_dump(to_dict(compose_config(list(overrides))), sort_keys=False)
+    """Return the config of a command line as YAML. Composing takes a third of a second, so that the choices of groups
+    are composed once, and what is typed as group.key=value is merged into what they give."""
+    keys = [word for word in overrides if "." in word.partition("=")[0]]
+    config = OmegaConf.create(choices_composed(*(word for word in overrides if word not in keys)))
+    OmegaConf.set_struct(config, True)
+    config.merge_with_dotlist(keys)
+    return yaml.safe_dump(OmegaConf.to_container(config), sort_keys=False)
 
 
 def made_up_run(

@@ -37,7 +37,7 @@ from hyperrun.targets import build_target
 
 FILES = sorted(p.relative_to(CONF_DIR).with_suffix("").as_posix() for p in CONF_DIR.rglob("*.yaml"))
 EXTRAS = ("sweep/search", "hydra/")
-"""Compose where extras are installed: tests/hydra_app/test_search.py, test_launchers.py."""
+"""Compose where extras are installed: tests/end_to_end/test_search.py, test_launchers.py."""
 UNPUBLISHED = ("compression/", "tasks/", "images/")
 """Experiments without a figure of the paper to reproduce."""
 CHOICES = [name for name in FILES if "/" in name and not name.startswith(EXTRAS) and not is_base(name)]
@@ -472,5 +472,5 @@ def test_a_registered_kind_without_defaults_is_refused():
     class Bare(TargetConfig):
         size: int
 
-    with pytest.raises(TypeError, match=r"Bare\.size needs a default"):
+    with pytest.raises(UserError, match=r"tests\.test_config registers target=bare, whose Bare\.size needs a default"):
         register("target", "bare", Bare, takes="images")(lambda *_: nn.Identity())

@@ -14,7 +14,7 @@ import torch
 
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
-from hyperrun.registry import register
+from hyperrun.registry import choices, register
 
 Here = Callable[..., Any]
 
@@ -260,6 +260,7 @@ def mine(cfg, inputs):
 """
 
 
+@pytest.mark.slow
 def test_a_language_model_of_torchs_own_layers_with_a_hyper_cell(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +285,65 @@ def test_the_config_of_a_plugins_data_set_is_that_of_its_kind(plugin: None) -> N
     assert (config.data.kind, config.data.name, config.data.epochs) == ("images", "stripes", 2)
     with pytest.raises(UserError, match="unknown key 'data.flipp'; did you mean 'data.flip'"):
         compose_config(["data=stripes", "data.flipp=true"])
+
+
+HEAD = """
+from dataclasses import dataclass
+from torch import nn
+from hyperrun.config import DataConfig, TargetConfig
+from hyperrun.registry import register
+@dataclass
+class Tiny(TargetConfig):
+    units: int = 8
+@dataclass
+class Bare(TargetConfig):
+    units: int
+@dataclass
+class Shapeless(DataConfig):
+    sides: int
+class NoSchema:
+    units = 8
+def build(cfg, inputs): return nn.Identity()
+"""
+WRONG = {
+    'register("target", "mlp", Tiny, takes="images")(build)': "=mlp, a name that hyperrun.targets.mlp has registered",
+    'register("hypernet", "static", Tiny)(build)': "hypernet=static, a name that hyperrun.hypernets.static has",
+    'register("data", "digits", Tiny)(build)': "registers data=digits, a name that hyperrun.data.digits has registered",
+    'register("optim", "adam", Tiny)(build)': "optim=adam, a name that hyperrun.training.optim has registered",
+    'register("schedule", "cosine", Tiny)(build)': "schedule=cosine, a name that hyperrun.training.schedules has",
+    'register("task", "classification", data="images")(build)': "=classification, a name that hyperrun.tasks.classific",
+    'register("target", "mine", Tiny)(build)': "registers target=mine without takes=...",
+    'register("target", "mine", Tiny, take="images")(build)': "registers target=mine without takes=...",
+    'register("target", "mine", takes="images")(build)': "registers target=mine without a schema",
+    'register("schedule", "mine", NoSchema)(build)': "without a schema: a dataclass of its keys that derives from "
+    "hyperrun.config.ScheduleConfig",
+    'register("hypernet", "mine")(build)': "derives from hyperrun.config.HypernetConfig",
+    'register("data", "mine", Shapeless)(build)': "registers data=mine with a schema that has no KIND",
+    'register("task", "mine", takes="images")(build)': "registers task=mine without data=...",
+    'register("target", "mine", Bare, takes="images")(build)': "target=mine, whose Bare.units needs a default",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_could_not_be_chosen_is_said_when_it_is_registered(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    tmp_path.joinpath("my_wrong.py").write_text(HEAD + line)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_wrong", raising=False)
+    importlib.invalidate_caches()
+    refused = here("train", "plugins=[my_wrong]", "--dry-run", status=2)
+    assert refused.err.startswith("hyperrun: error: my_wrong registers ") and refused.err.count("\n") == 1
+    assert WRONG[line] in refused.err
+    for group in ("target", "hypernet", "data", "task", "optim", "schedule"):
+        assert "mine" not in choices(group)
+        assert all(one.build.__module__ != "my_wrong" for one in choices(group).values())
+
+
+def test_a_module_that_is_read_again_registers_the_same_names(plugin: None) -> None:
+    module = importlib.import_module("my_choices")
+    importlib.reload(module)
+    assert choices("target")["tiny"].build is module.tiny
 
 
 def test_a_group_that_is_none_is_named() -> None:

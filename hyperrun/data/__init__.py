@@ -203,13 +203,16 @@ def inputs_of(cfg: DataConfig) -> Inputs:
     a plugin's) is read.
 
     Raises:
-        UserError: such a set is not there; a val_size that leaves nothing to train on, or tasks that cannot be.
+        UserError: such a set is not there; a val_size that leaves nothing to train on, tasks that cannot be, or a unit
+            or split that a text has not got.
     """
     if isinstance(cfg, TaskData):
         form, base = form_and_base(cfg.name)
         images = inputs_of(as_images(cfg))
         assert isinstance(images, Images)
         return Tasks(replace(images, classes=classes_of(images.classes, form, cfg), train=0), cfg.tasks)
+    if isinstance(cfg, TextData) and cfg.name in corpora.UNIT_OF:
+        corpora.expect_published(cfg)
     looks = looks_of(cfg.name)
     if isinstance(looks, Images) and isinstance(cfg, ImageData):
         return replace(looks, train=left_to_train_on(cfg.name, cfg, looks.train))

@@ -72,6 +72,10 @@ def _wiki_source(name: str, checksum: str) -> Source:
     return Source(name, tuple(forms), (), f"unpack {name}.zip there (M. Mahoney's page {WIKI_PAGE})")
 
 
+UNIT_OF = {"ptb_char": "char", "ptb": "word", "enwik8": "byte", "text8": "char"}
+"""What a symbol of each set is."""
+
+
 @register("data", "ptb_char", TextData, source=ptb_char_source, looks=Symbols(50))
 def load_ptb_char(cfg: TextData) -> TextSet:
     """Return the Penn Treebank by characters: 5,017,482 / 393,042 / 442,423 of 50 symbols.
@@ -79,7 +83,7 @@ def load_ptb_char(cfg: TextData) -> TextSet:
     In the files, characters are parted by spaces and a space is written as "_"; here they are the text itself, and the
     end of a sentence is the end of a line.
     """
-    texts, verified = _read_ptb(cfg, ptb_char_source(), "char")
+    texts, verified = _read_ptb(cfg, ptb_char_source())
     plain = [text.replace(" ", "").replace("_", " ") for text in texts]
     vocabulary, (train, val, test) = number_characters(plain)
     return make_text("ptb_char", train=train, val=val, test=test, vocabulary=vocabulary, verified=verified)
@@ -88,13 +92,13 @@ def load_ptb_char(cfg: TextData) -> TextSet:
 @register("data", "ptb", TextData, source=ptb_source, looks=Symbols(10_000))
 def load_ptb(cfg: TextData) -> TextSet:
     """Return the Penn Treebank by words: 929,589 / 73,760 / 82,430 of 10,000, <eos> at the end of each sentence."""
-    texts, verified = _read_ptb(cfg, ptb_source(), "word")
+    texts, verified = _read_ptb(cfg, ptb_source())
     vocabulary, (train, val, test) = number_words(texts)
     return make_text("ptb", train=train, val=val, test=test, vocabulary=vocabulary, verified=verified)
 
 
-def _read_ptb(cfg: TextData, source: Source, unit: str) -> tuple[list[str], bool]:
-    expect_published(cfg, unit)
+def _read_ptb(cfg: TextData, source: Source) -> tuple[list[str], bool]:
+    expect_published(cfg)
     root = data_root(cfg.root)
     form, verified = find(source, root, verify=cfg.verify, explicit_root=cfg.root is not None)
     return [decode(read_bytes(root / file), cfg.encoding, root / file) for file in form.files], verified
@@ -103,7 +107,7 @@ def _read_ptb(cfg: TextData, source: Source, unit: str) -> tuple[list[str], bool
 @register("data", "enwik8", TextData, source=enwik8_source, looks=Symbols(205))
 def load_enwik8(cfg: TextData) -> TextSet:
     """Return the first 100,000,000 bytes of the English Wikipedia of 2006: 90M / 5M / 5M of 205 symbols."""
-    content, verified = _read_wiki(cfg, enwik8_source(), "byte")
+    content, verified = _read_wiki(cfg, enwik8_source())
     vocabulary, (ids,) = number_bytes([content], cfg.encoding)
     return _in_lengths("enwik8", ids, vocabulary, verified)
 
@@ -111,13 +115,13 @@ def load_enwik8(cfg: TextData) -> TextSet:
 @register("data", "text8", TextData, source=text8_source, looks=Symbols(27))
 def load_text8(cfg: TextData) -> TextSet:
     """Return Wikipedia reduced to a to z and single spaces: 90M / 5M / 5M characters of 27 symbols."""
-    content, verified = _read_wiki(cfg, text8_source(), "char")
+    content, verified = _read_wiki(cfg, text8_source())
     vocabulary, (ids,) = number_characters([content.decode("latin-1")])  # ASCII; an altered copy must not fail here
     return _in_lengths("text8", ids, vocabulary, verified)
 
 
-def _read_wiki(cfg: TextData, source: Source, unit: str) -> tuple[bytes, bool]:
-    expect_published(cfg, unit)
+def _read_wiki(cfg: TextData, source: Source) -> tuple[bytes, bool]:
+    expect_published(cfg)
     root = data_root(cfg.root)
     form, verified = find(source, root, verify=cfg.verify, explicit_root=cfg.root is not None)
     path = root / next(iter(form.files))
@@ -134,13 +138,14 @@ def _in_lengths(name: str, ids: Tensor, vocabulary: Vocabulary, verified: bool) 
     return make_text(name, train=train, val=val, test=test, vocabulary=vocabulary, verified=verified)
 
 
-def expect_published(cfg: TextData, unit: str) -> None:
+def expect_published(cfg: TextData) -> None:
     """Refuse what a set with its own unit and split cannot be.
 
     Raises:
         UserError: a path, another unit, fractions.
     """
     refuse_path(cfg)
+    unit = UNIT_OF[cfg.name]
     if cfg.unit != unit:
         raise UserError(f"data.unit={cfg.unit}: {cfg.name} is read by {unit}s; data=text takes any file and unit")
     if cfg.val_fraction is not None or cfg.test_fraction is not None:

@@ -24,6 +24,22 @@ from hyperrun.data.text import UNITS, TextSet
 from hyperrun.errors import UserError
 
 
+def chunks_in(data: TextSet, length: int, world_size: int = 1) -> int:
+    """Return how many whole chunks of `length` symbols there are to train on.
+
+    Raises:
+        UserError: not one for each process.
+    """
+    chunks = (len(data.train) - 1) // length  # the first symbol of a text is predicted from nothing
+    if chunks < world_size:
+        each = f" for each of {world_size} processes" if world_size > 1 else ""
+        raise UserError(
+            f"{data.name} has {len(data.train):,} {UNITS[data.unit]} to train on, fewer than one chunk of "
+            f"data.sequence_length={length} and the one after it{each}: lower data.sequence_length"
+        )
+    return chunks
+
+
 class TextLoader:
     """Feeds one process of a training run. Never touches the global random state.
 
@@ -65,13 +81,7 @@ class TextLoader:
         if batch_size % world_size:
             raise UserError(f"trainer.batch_size={batch_size} must be a multiple of the {world_size} processes")
         self.sequence_length = length = cfg.sequence_length
-        chunks = (len(data.train) - 1) // length  # the first symbol of a text is predicted from nothing
-        if chunks < world_size:
-            each = f" for each of {world_size} processes" if world_size > 1 else ""
-            raise UserError(
-                f"{data.name} has {len(data.train):,} {UNITS[data.unit]} to train on, fewer than one chunk of "
-                f"data.sequence_length={length} and the one after it{each}: lower data.sequence_length"
-            )
+        chunks = chunks_in(data, length, world_size)
         self.batch_size = min(batch_size, chunks - chunks % world_size)
         self.steps_per_epoch = chunks // self.batch_size
         self._share = self.batch_size // world_size

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import hydra._internal.utils
+import torch
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -16,14 +17,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from hyperrun.config import Config
+from hyperrun.data import TaskData, TextData, load_tasks, load_text, looks_of, published_name, source_of
+from hyperrun.data.text_loader import chunks_in
 from hyperrun.errors import SweepFailed, UserError
 from hyperrun.hydra_app.app import through_hydra
 from hyperrun.hydra_app.compose import as_a_job_sees, configured
 from hyperrun.hydra_app.overrides import refuse_study, typed_overrides
 from hyperrun.hydra_app.replaced import replaced
 from hyperrun.models import counted, width_of
+from hyperrun.registry import tasks_on
 from hyperrun.runs.folder import RunFolder
 from hyperrun.tracking.console import ONE_LINE_EACH, show
+from hyperrun.training.precision import choose_precision
 
 Job = tuple[list[str], Config | UserError]
 """Overrides, and the config that they give or what is wrong with it."""
@@ -89,6 +94,23 @@ def config_or_error(cfg: DictConfig, typed: list[str]) -> Config | UserError:
         return error
 
 
+def refuse_as_training(config: Config) -> None:
+    """Refuse what training would refuse before its first step, besides the model (models.counted does that), as far as
+    it is known without fetching data.
+
+    Raises:
+        UserError: what training would say.
+    """
+    data = config.data
+    choose_precision(config.precision, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    tasks_on(data.kind, data.name)
+    if isinstance(data, TaskData) and source_of(published_name(data)) is None:
+        load_tasks(data)
+    elif isinstance(data, TextData) and looks_of(data.name) is None:
+        chunks_in(load_text(data), data.sequence_length)
+    RunFolder.of(config).check_writable()
+
+
 def plan(found: Sequence[Job]) -> None:
     """Print the table.
 
@@ -112,6 +134,8 @@ def plan(found: Sequence[Job]) -> None:
         if isinstance(config, Config):
             model, folder = config.model, str(RunFolder.of(config).path)
             try:
+                if config.resume == "never" or RunFolder.of(config).state() != "done":
+                    refuse_as_training(config)
                 counts = counted(config)
                 if config.params is not None:
                     name += f" (target.{width_of(config.target)}, {counts.trainable / config.params - 1:+.1%})"

@@ -94,6 +94,7 @@ BORROWED = {
             "torch.nn.modules.batchnorm:_NormBase",
             "torch.utils._pytree:tree_map",  # hypernets/conditional.py, carried_state.py
             "torch.utils._pytree:tree_flatten",
+            "torch:_C._are_functorch_transforms_active",  # hypernets/hyper_layers.py
             "torch:_C._get_mkldnn_enabled",  # hypernets/hyperlstm_fast/sequence.py
             "torch:_C._set_mkldnn_enabled",
         ),

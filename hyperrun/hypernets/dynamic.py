@@ -76,7 +76,7 @@ def choose_layers(cfg: DynamicConfig, target: nn.Module) -> list[str]:
     """Return the names of the target's recurrent layers that get a hyper cell, in its order ("": the target itself).
 
     Raises:
-        UserError: a target without recurrent layers, a pattern of cfg.include that matches none, or none left.
+        UserError: a target without recurrent layers, a pattern that matches none, or none left.
     """
     hyper_layers = [m for m in target.modules() if isinstance(m, HyperLSTMLayer | HyperRNNLayer)]
     cells = {inside for layer in hyper_layers for inside in layer.modules()}  # hyper cells that stand there already
@@ -87,10 +87,11 @@ def choose_layers(cfg: DynamicConfig, target: nn.Module) -> list[str]:
             "hypernet=dynamic changes the weights of recurrent layers: it needs target=recurrent, or a module with an "
             f"LSTM or RNN in it (this one has {', '.join(kinds)})"
         )
-    for pattern in cfg.include:
-        if not any(matches(name, pattern) for name in names):
-            said = f"hypernet.include: no recurrent layer matches '{pattern}'{nearest(pattern, names)}"
-            raise UserError(f"{said} (there are: {', '.join(names)})")
+    for key, patterns in (("include", cfg.include), ("exclude", cfg.exclude)):
+        for pattern in patterns:
+            if not any(matches(name, pattern) for name in names):
+                said = f"hypernet.{key}: no recurrent layer matches '{pattern}'{nearest(pattern, names)}"
+                raise UserError(f"{said} (there are: {', '.join(names)})")
     chosen = [n for n in names if not cfg.include or any(matches(n, pattern) for pattern in cfg.include)]
     chosen = [n for n in chosen if not any(matches(n, pattern) for pattern in cfg.exclude)]
     if not chosen:

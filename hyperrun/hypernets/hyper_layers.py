@@ -35,7 +35,7 @@ from hyperrun.targets.recurrent import (
     LSTMLayer,
     RNNLayer,
     State,
-    cleared,
+    checked,
     draw_kept,
     lstm_update,
     orthogonal_gates,
@@ -96,7 +96,7 @@ class Embeddings(nn.Module):
 
     def forward(self, a: Tensor) -> Tensor:
         z = (a @ self.w_z).to(a.dtype)
-        return (z + self.full_bias()).view(len(a), -1, self.z_dim).transpose(0, 1)
+        return (z + self.full_bias()).unflatten(1, (-1, self.z_dim)).transpose(0, 1)
 
     def full_bias(self) -> Tensor:
         """Return b_z with the zeros of z_b, [3 * gates * Nz]."""
@@ -129,7 +129,7 @@ class LSTMHypernet(nn.Module):
     def scales(self, a: Tensor) -> Tensor:
         """Return d_h, d_x, d_b [3, B, 4H] from the hyper cell's output a [B, N]."""
         d = (self.embed(a) @ self.w_d).to(a.dtype)
-        return d.view(3, 4, len(a), -1).transpose(1, 2).flatten(2)
+        return d.unflatten(0, (3, 4)).transpose(1, 2).flatten(2)
 
 
 class HyperLSTMLayer(nn.Module):
@@ -171,7 +171,7 @@ class HyperLSTMLayer(nn.Module):
 
         lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
         """
-        x, lengths = cleared(x, lengths)
+        x, lengths = checked(self.w_x, x, state, lengths)
         state = state or self.zero_state(x)
         cell = self.hypernet.cell
         kept = draw_kept(x, self.units, self.dropout if self.training else 0.0)
@@ -211,8 +211,12 @@ class HyperLSTMLayer(nn.Module):
 
 
 def worth_it(x: Tensor) -> bool:
-    """Whether x [T, B, I] is worth compiling for: not a prompt, and not one token at a time."""
-    return torch.is_grad_enabled() or x.shape[0] * x.shape[1] >= 512
+    """Whether x [T, B, I] is worth compiling for: not a prompt, not one token at a time, not an empty batch. Exported
+    programs and the transforms of torch.func (vmap, jvp, grad) need the single steps."""
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting():
+        return False
+    numbers = x.shape[0] * x.shape[1]
+    return numbers >= 512 or (numbers > 0 and torch.is_grad_enabled())
 
 
 class RNNHypernet(nn.Module):
@@ -271,7 +275,7 @@ class HyperRNNLayer(nn.Module):
 
         lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
         """
-        x, lengths = cleared(x, lengths)
+        x, lengths = checked(self.w_x, x, state, lengths)
         states = [state or self.zero_state(x)]
         for x_t in x.unbind():
             states.append(self.step(x_t, states[-1]))

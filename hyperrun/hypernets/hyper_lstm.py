@@ -48,8 +48,12 @@ class HyperLSTM(RecurrentStack):
 
     h_n and c_n have the shapes of torch.nn.LSTM's and carry the hyper cells' state with them (CarriedState), so that a
     sequence in pieces gives what it gives in one. It stays with them when they are detached, copied, moved, or picked
-    from or joined by batch; other arithmetic gives a plain tensor, from which hyper cells start at zero, as they do
-    without a state.
+    from or joined by batch, and examples may be reset in place (h[:, i] = 0; any other change in place is an error);
+    other arithmetic gives a plain tensor, from which hyper cells start at zero, as they do without a state.
+
+    fast="auto" takes the single steps where it has to: under vmap, jvp and grad of torch.func, and in torch.export. (In
+    an exported program a state keeps the hyper cells' part only if it is handed on as it is.) Gradients of gradients
+    and torch.autograd.forward_ad need fast="never", and raise a RuntimeError or NotImplementedError without it.
 
     Raises:
         UserError: a setting of the hyper cell that it cannot have.

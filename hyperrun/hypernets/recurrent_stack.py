@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from hyperrun.hypernets.carried_state import CarriedState, hyper_of, join, plain
+from hyperrun.hypernets.carried_state import has_hyper, hyper_of, join, plain
 from hyperrun.hypernets.hyper_layers import DynamicConfig, HyperLSTMLayer, HyperRNNLayer
 from hyperrun.targets.recurrent import LSTMLayer, RNNLayer, State, check_lengths
 
@@ -47,24 +47,35 @@ class RecurrentStack(nn.Module):
         self.num_layers = len(layers) // self.directions
         self.is_lstm = isinstance(layers[0], LSTMLayer | HyperLSTMLayer)
 
-    def forward(self, input: Tensor | PackedSequence, hx: Any = None, lengths: Tensor | None = None) -> tuple[Any, Any]:
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Any = None, lengths: Tensor | Sequence[int] | None = None
+    ) -> tuple[Any, Any]:
         """Return (output, (h_n, c_n)), of RNNs (output, h_n), as torch.nn.LSTM and torch.nn.RNN do.
 
-        input: float [T, B, I] (with batch_first [B, T, I]), [T, I], or a PackedSequence.
+        input: float [T, B, I] (with batch_first [B, T, I]), [T, I], or a PackedSequence. Of the parameters' dtype, but
+            under autocast of any that it casts. B may be 0.
         hx: (h_0, c_0), of RNNs h_0, [layers * directions, B, H] each, or without B like the input; None: zeros. The h_n
             and c_n of another call go on where that ended, hyper cells too (see CarriedState); with tensors of other
             origin the hyper cells start at zero.
-        lengths: int64 [B], the steps of each sequence, if the input is padded at the end. As with a PackedSequence
-            (which has lengths of its own) outputs there are zero and h_n, c_n those after each sequence's last step.
+        lengths: int64 [B] or a list, the steps of each sequence, if the input is padded at the end. As with a
+            PackedSequence (which has its own) outputs there are zero, h_n and c_n those after a sequence's last step.
 
         output: float [T, B, H * directions], or shaped or packed like the input.
 
         Raises:
-            RuntimeError: a state of another shape, as torch.nn.LSTM does.
-            ValueError: lengths of another shape or beyond T, or given beside a PackedSequence.
+            RuntimeError: a state of another shape, an input of another last size or without a step (T = 0).
+            ValueError: an input of another number of dimensions; input or state of another dtype; lengths of another
+                shape or beyond T, or given beside a PackedSequence.
         """
-        parts = None if hx is None else tuple(hx) if self.is_lstm else (hx,)
-        if isinstance(input, PackedSequence):
+        parts = self.as_parts(hx)
+        packed = isinstance(input, PackedSequence)
+        dims = 3 if packed else input.dim()
+        if dims not in (2, 3):
+            raise ValueError(f"the input must have 2 or 3 dimensions, not {dims}")
+        if parts is not None and any(part.dim() != dims for part in parts):
+            found = [part.dim() for part in parts]
+            raise RuntimeError(f"beside an input of {dims} dimensions h_0 and c_0 must have {dims}, not {found}")
+        if packed:
             if lengths is not None:
                 raise ValueError("a PackedSequence has its own lengths: give no others")
             return self.run_packed(input, parts)
@@ -75,6 +86,19 @@ class RecurrentStack(nn.Module):
             return output[:, 0], self.as_torch(tuple(part.squeeze(1) for part in last))
         output, last = self.run(input.transpose(0, 1) if self.batch_first else input, parts, lengths)
         return output.transpose(0, 1) if self.batch_first else output, self.as_torch(last)
+
+    def as_parts(self, hx: Any) -> State | None:
+        """Return the state that a caller gave as a tuple, (h, c) or of RNNs (h,).
+
+        Raises:
+            RuntimeError: it is none of these.
+        """
+        if hx is None:
+            return None
+        parts: tuple[Any, ...] = tuple(hx) if isinstance(hx, tuple | list) and self.is_lstm else (hx,)
+        if len(parts) != (2 if self.is_lstm else 1) or not all(isinstance(part, Tensor) for part in parts):
+            raise RuntimeError(f"the state must be {'two tensors, (h_0, c_0)' if self.is_lstm else 'one tensor, h_0'}")
+        return parts
 
     def as_torch(self, parts: State) -> Any:
         return parts if self.is_lstm else parts[0]
@@ -90,7 +114,7 @@ class RecurrentStack(nn.Module):
             last = tuple(part.index_select(1, back) for part in last)
         return PackedSequence(packed.data, input.batch_sizes, order, back), self.as_torch(last)
 
-    def run(self, x: Tensor, parts: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, parts: State | None, lengths: Tensor | Sequence[int] | None) -> tuple[Tensor, State]:
         """Return the outputs [T, B, H * directions] and h_n, c_n, from x [T, B, I] and h_0, c_0 as layers have them."""
         if lengths is not None:
             lengths = check_lengths(x, lengths)
@@ -122,7 +146,7 @@ class RecurrentStack(nn.Module):
         for place, layer in enumerate(self.layers):
             hyper = list(layer.zero_state(x)[len(parts) :])  # pyright: ignore[reportCallIssue]
             for n, part in enumerate(parts):
-                if hyper and isinstance(part, CarriedState):
+                if hyper and has_hyper(part):
                     carried = hyper_of(part)[place]
                     if carried.shape != hyper[n].shape:
                         sizes = f"{carried.shape[-1]} units, not {hyper[n].shape[-1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -44,7 +45,7 @@ def select_parameters(
         "everything": all parameters, these too. Or a function of name and parameter, which may choose any.
     include: shell-style name patterns. If any are given, the matching weights (parameters of two dimensions or more)
         are generated, whatever their kind or place, but for those that `exclude` matches.
-    exclude: name patterns of parameters that stay free.
+    exclude: name patterns of parameters that stay free; those with wildcards may match none.
 
     Raises:
         UserError: a pattern that matches nothing, or no parameter left to generate.
@@ -67,6 +68,9 @@ def select_parameters(
         kinds = {"conv": _ConvNd, "linear": nn.Linear, "all": (_ConvNd, nn.Linear)}[generate]
         inner = [n for n in list(owners)[1:-1] if n in parameters]
         chosen = [n for n in inner if isinstance(owners[n], kinds) and getattr(owners[n], "groups", 1) == 1]
+    for pattern in exclude:  # one with wildcards may be meant for other targets (*shortcut*)
+        if not re.search(r"[*?[]", pattern) and not any(matches(name, pattern) for name in parameters):
+            raise UserError(f"hypernet.exclude: no parameter matches '{pattern}'{nearest(pattern, parameters)}")
     chosen = [n for n in chosen if not any(matches(n, p) for p in exclude)]
     if not chosen:
         raise UserError(

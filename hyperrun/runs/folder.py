@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -86,9 +87,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise UserError(
-                f"cannot write to {self.path}: {error.strerror} (outputs=DIR names another place)"
-            ) from None
+            raise self._cannot_write(error.strerror) from None
         try:
             # the kernel lets go of it however the process ends; and unlike flock's, data workers do not inherit it
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,6 +104,22 @@ class RunFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def check_writable(self) -> None:
+        """Touch nothing, and raise what __enter__ would where the folder cannot be made.
+
+        Raises:
+            UserError: something on its way is no folder, or must not be written to.
+        """
+        there = next(path for path in (self.path, *self.path.parents) if path.exists())
+        code = errno.EEXIST if there == self.path else errno.ENOTDIR
+        if there.is_dir():
+            code = 0 if os.access(there, os.W_OK | os.X_OK) else errno.EACCES
+        if code:
+            raise self._cannot_write(os.strerror(code))
+
+    def _cannot_write(self, reason: str | None) -> UserError:
+        return UserError(f"cannot write to {self.path}: {reason} (outputs=DIR names another place)")
 
     def sweep(self) -> None:
         """Remove half-written files of processes that were killed; only for the holder of the folder."""

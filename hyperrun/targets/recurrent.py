@@ -126,15 +126,18 @@ def draw_kept(x: Tensor, units: int, dropout: float) -> Tensor | None:
     return torch.rand(*x.shape[:2], units, device=x.device) >= dropout if dropout else None
 
 
-def check_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+def check_lengths(x: Tensor, lengths: Tensor | Sequence[int]) -> Tensor:
     """Return the lengths of the sequences in x [T, B, I] on its device, int64 [B]; 0 is a sequence that has no step.
 
     Raises:
         ValueError: another shape or type, or (looked at where that needs no wait for a device) a length beyond T.
     """
+    if not isinstance(lengths, Tensor):
+        lengths = torch.as_tensor(lengths) if len(lengths) else torch.zeros(0, dtype=torch.int64)
     if lengths.shape != x.shape[1:2] or lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
         raise ValueError(f"lengths must be whole numbers [{x.shape[1]}], not {lengths.dtype} {list(lengths.shape)}")
-    if lengths.device.type == "cpu" and not bool(((lengths >= 0) & (lengths <= len(x))).all()):
+    known = lengths.device.type == "cpu" and not torch.compiler.is_exporting()
+    if known and not bool(((lengths >= 0) & (lengths <= len(x))).all()):
         raise ValueError(f"lengths must lie in 0 to {len(x)}, the number of steps, not {lengths.tolist()}")
     return lengths.to(x.device, torch.int64)
 
@@ -145,8 +148,28 @@ def without_padding(values: Tensor, lengths: Tensor) -> Tensor:
     return values.masked_fill(padded.view(*padded.shape, *(1,) * (values.ndim - 2)), 0)
 
 
-def cleared(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return x [T, B, I] with zeros in its padding, and the lengths checked; both as they are where there are none."""
+def checked(weight: Tensor, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return x [T, B, I] with zeros in its padding, and the lengths checked; both as they are where there are none.
+
+    weight: the layer's w_x [I, ...]; its dtype is that of the layer.
+
+    Raises:
+        ValueError: lengths that cannot be; x or the state of another dtype than the layer (under autocast, x of one
+            that it does not cast).
+        RuntimeError: x of another last size, or without a step. Both as torch.nn.LSTM does.
+    """
+    cast = torch.is_autocast_enabled(x.device.type) and x.is_floating_point() and x.dtype != torch.float64
+    types = [] if cast else [("input", x.dtype)]
+    types += [("state", part.dtype) for part in state or ()]
+    for what, dtype in types:
+        if dtype != weight.dtype:
+            raise ValueError(f"the {what} is {dtype} and the layer {weight.dtype}: convert the one or the other")
+    if x.shape[-1] != weight.shape[-2]:
+        raise RuntimeError(
+            f"the input's last size must be the layer's input size {weight.shape[-2]}, not {x.shape[-1]}"
+        )
+    if not len(x):
+        raise RuntimeError("the input has no step: a sequence needs one at least")
     if lengths is None:
         return x, None
     lengths = check_lengths(x, lengths)
@@ -221,7 +244,7 @@ class LSTMLayer(nn.Module):
 
         lengths: int64 [B], the steps of each sequence of a padded batch, or None where all have T.
         """
-        x, lengths = cleared(x, lengths)
+        x, lengths = checked(self.w_x, x, state, lengths)
         masks = draw_kept(x, self.units, self.dropout if self.training else 0.0)
         states = [state or self.zero_state(x)]
         for t, from_x in enumerate((x @ self.w_x).unbind()):
@@ -252,7 +275,7 @@ class RNNLayer(nn.Module):
 
         lengths: as in LSTMLayer.
         """
-        x, lengths = cleared(x, lengths)
+        x, lengths = checked(self.w_x, x, state, lengths)
         states = [state or self.zero_state(x)]
         for from_x in (x @ self.w_x).unbind():
             states.append(self.step(from_x, states[-1]))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hyperrun.config import Config
-from hyperrun.errors import UserError
-from hyperrun.registry import choices
+from hyperrun.registry import tasks_on
 from hyperrun.targets import taken_by
 from hyperrun.tasks import (  # noqa: F401 (they register)
     classification,
@@ -31,9 +30,6 @@ def build_task(config: Config, world: World) -> Task:
 def task_class(config: Config) -> Callable[[Config, World], Task]:
     """Return the task registered for this kind of data and what the target takes, else the first for this kind of data:
     it says what is wrong with the target."""
-    takes = taken_by(config.target.kind)
-    fits = [one for one in choices("task").values() if one.facts["data"] == config.data.kind]
-    if not fits:
-        raise UserError(f"no task learns from data of the kind {config.data.kind}: data={config.data.name}")
+    takes, fits = taken_by(config.target.kind), tasks_on(config.data.kind, config.data.name)
     exact = [one for one in fits if one.facts.get("takes") in takes]
     return (exact or fits)[0].build

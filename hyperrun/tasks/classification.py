@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from hyperrun.config import Config
 from hyperrun.data import load_images
 from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
-from hyperrun.hypernets import as_hypernetized
+from hyperrun.hypernets import Hypernetized, as_hypernetized
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
@@ -28,6 +28,7 @@ class ClassificationLoss(nn.Module):
         super().__init__()
         self.model = model
         self.label_smoothing = label_smoothing
+        self.penalized = generated_l2 > 0 and as_hypernetized(model) is not None
         self.generated_l2 = generated_l2
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -37,8 +38,8 @@ class ClassificationLoss(nn.Module):
         generated_l2 / 2 * sum of their squares, is computed on the same weights that the forward pass used.
         """
         penalty = None
-        hyper = as_hypernetized(self.model)
-        if hyper is not None and self.generated_l2:
+        if self.penalized:
+            hyper = cast(Hypernetized, self.model)
             weights = hyper.weights()
             logits = hyper.call_with(weights, x)
             penalty = 0.5 * self.generated_l2 * torch.stack([w.square().sum() for w in weights.values()]).sum()

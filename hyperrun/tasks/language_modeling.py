@@ -19,7 +19,7 @@ from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
 from hyperrun.models import build_model
 from hyperrun.registry import register
-from hyperrun.tasks.carried import State, on_tensors, saved, taken_up
+from hyperrun.tasks.carried import State, example_dims, on_tensors, saved, taken_up
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
@@ -65,6 +65,7 @@ class LanguageModeling(Task):
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
         self.model = build_model(config, self.text.inputs).to(world.device)
         self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)
+        self.example_dims = example_dims(self.model, torch.zeros(1, 1, dtype=torch.int64), world)
         self.world, self.wanted_streams = world, trainer.batch_size
         self.loader = TextLoader(
             self.text,
@@ -124,7 +125,7 @@ class LanguageModeling(Task):
         The state is that of all processes' streams, in order.
         """
         return {
-            "state": saved(self.loss.state, self.world),
+            "state": saved(self.loss.state, self.world, self.example_dims),
             "vocabulary": self.text.vocabulary.state_dict(),
             "text": self.text.fingerprint,
         }
@@ -138,7 +139,7 @@ class LanguageModeling(Task):
         self.check_fits(state)
         if state["text"] != self.text.fingerprint:
             raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
-        self.loss.state = taken_up(state["state"], self.world)
+        self.loss.state = taken_up(state["state"], self.world, self.example_dims)
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Refuse a checkpoint whose model reads other symbols.

@@ -18,7 +18,7 @@ from hyperrun.data.strokes.loader import Batch, StrokeLoader
 from hyperrun.errors import UserError
 from hyperrun.models import build_model
 from hyperrun.registry import register
-from hyperrun.tasks.carried import State, on_tensors, saved, taken_up
+from hyperrun.tasks.carried import State, example_dims, on_tensors, saved, taken_up
 from hyperrun.tasks.mixture_density import draw, negative_log_density
 from hyperrun.tasks.recurrent_memory import training_memory
 from hyperrun.training.distributed import World, sum_over_ranks
@@ -120,6 +120,7 @@ class StrokeModeling(Task):
         self.strokes = load_strokes(config.data)
         self.splits = tuple(self.strokes.splits)[1:]
         self.model = build_model(config, self.strokes.inputs).to(world.device)
+        self.example_dims = example_dims(self.model, torch.zeros(1, 1, 3), world)
         mean = self.strokes.mean_predicted
         self.loss = StrokeLoss(self.model, mean if steps is None else min(mean, steps), steps is not None)
         self.outputs = 6 * getattr(config.target, "mixtures", 0) + 1
@@ -183,7 +184,7 @@ class StrokeModeling(Task):
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it."""
         return {
-            "state": saved(self.loss.state, self.world),
+            "state": saved(self.loss.state, self.world, self.example_dims),
             "scale": StrokeScale(self.strokes.mean, self.strokes.std, self.strokes.mean_predicted).state_dict(),
             "strokes": self.strokes.fingerprint,
         }
@@ -197,7 +198,7 @@ class StrokeModeling(Task):
         self.check_fits(state)
         if state["strokes"] != self.strokes.fingerprint:
             raise UserError(f"the strokes of data={self.strokes.name} have changed since this run began; resume=never")
-        self.loss.state = taken_up(state["state"], self.world)
+        self.loss.state = taken_up(state["state"], self.world, self.example_dims)
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Refuse a checkpoint that is of no model of strokes.

@@ -82,13 +82,14 @@ def sum_over_ranks(values: Tensor, world: World) -> Tensor:
     return values
 
 
-def gather_rows(rows: Tensor, world: World) -> Tensor:
-    """Return the rows [B, ...] of all processes under one another, the first one's on top."""
+def gather_examples(rows: Tensor, world: World, dim: int = 0) -> Tensor:
+    """Return a tensor with the examples of all processes along `dim`, the first one's first. All have as many."""
     if world.size == 1:
         return rows
+    rows = rows.contiguous()
     parts = [torch.empty_like(rows) for _ in range(world.size)]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
+    dist.all_gather(parts, rows)
+    return torch.cat(parts, dim)
 
 
 def any_rank(flag: bool, world: World) -> bool:

@@ -91,6 +91,7 @@ def test_a_deeper_run_has_the_similarity_of_its_layers(here: Here, runs: dict[st
     assert leftovers(out) == []
 
 
+@pytest.mark.slow
 def test_language_models_side_by_side(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
     models = [runs[name] for name in ("LSTM", "LNLSTM", "HYPERLSTM", "LNHYPERLSTM")]
     done = here("analyze", *models, "--symbols", "150", "--out", "seen")
@@ -206,6 +207,7 @@ def test_an_older_run_without_norms_is_drawn_all_the_same(here: Here, runs: dict
     assert "has no norms of generated tensors (an older run)" in done.out
 
 
+@pytest.mark.slow
 def test_the_readmes_lines_run(here: Here, runs: dict[str, Path]) -> None:
     text = (REPO / "README.md").read_text()
     lines = [line.partition("#")[0] for line in re.findall(r"^    (hyperrun analyze .*)$", text, re.MULTILINE)]
@@ -256,6 +258,7 @@ def test_runs_of_other_targets_are_all_drawn(runs: dict[str, Path]) -> None:
 # ---------------------------------------------------------------- W&B
 
 
+@pytest.mark.slow
 def test_pictures_and_numbers_go_to_wandb(run_cli: Callable[..., Any], runs: dict[str, Path], tmp_path: Path) -> None:
     line = ("analyze", str(runs["HYPERLSTM"]), "--symbols", "50", "--out", "seen", "--wandb")
     # in a new process: W&B's service would outlive the test, and the first of forked ones takes W&B's folder with it

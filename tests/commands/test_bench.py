@@ -33,6 +33,7 @@ def test_a_hypernet_stands_beside_its_target_trained_directly(here: Here) -> Non
     assert hyper["examples_per_s"] == pytest.approx(128 / hyper["step_s"])
 
 
+@pytest.mark.slow
 def test_lists_stand_side_by_side_with_one_twin(here: Here) -> None:
     found = rows(here, "trainer.batch_size=16", "hypernet.z_dim=2,4", "seed=0,1")
     assert [row["model"] for row in found] == ["cnn", "hypercnn z_dim=2", "hypercnn z_dim=4"], "seeds cost the same"

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hyperrun.data import register
 from hyperrun.data.images import ImageSet, ImageSplit, make_set
 from hyperrun.data.kinds import ImageData
+from hyperrun.registry import choices
 from tests.running import FAST, TINY, Running, only_run, rows, summary
 
 Here = Callable[..., Any]
@@ -117,8 +118,14 @@ def images(channels: int, side: int, classes: int) -> Callable[[ImageData], Imag
     return read
 
 
+def in_place_of_fashion_mnist(monkeypatch: pytest.MonkeyPatch, read: Callable[[ImageData], ImageSet]) -> None:
+    registered = choices("data")
+    made_up = replace(registered["fashion_mnist"], build=read, facts={})
+    monkeypatch.setitem(registered, "fashion_mnist", made_up)  # pyright: ignore[reportArgumentType]
+
+
 def test_other_data_of_the_same_shape(here: Here, trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    register("data", "fashion_mnist", ImageData)(images(1, 8, 10))
+    in_place_of_fashion_mnist(monkeypatch, images(1, 8, 10))
     found = json.loads(here("eval", trained["default"], "--data", "fashion_mnist", "--json").out)
     assert found["data"] == "fashion_mnist"
     assert found["test"]["accuracy"] < 0.5, "these are random images"
@@ -137,7 +144,7 @@ def test_other_data_of_the_same_shape(here: Here, trained: dict[str, Path], monk
 def test_other_data_of_another_shape(
     here: Here, trained: dict[str, Path], monkeypatch: pytest.MonkeyPatch, way: str, shape: tuple[int, int, int]
 ) -> None:
-    register("data", "fashion_mnist", ImageData)(images(*shape))
+    in_place_of_fashion_mnist(monkeypatch, images(*shape))
     if (way, shape[1]) == ("everything", 28):
         here("eval", trained[way], "--data", "fashion_mnist")  # its last layer averages over pixels: any side fits
         return

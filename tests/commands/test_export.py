@@ -38,6 +38,7 @@ def images(run: Path) -> torch.Tensor:
     return (x - data.mean.view(-1, 1, 1)) / data.std.view(-1, 1, 1)
 
 
+@pytest.mark.slow
 def test_load_run_gives_the_trained_model(resnet: Path) -> None:
     loaded = load_run(resnet)
     assert loaded.config.target.name == "resnet18" and loaded.vocabulary is None  # type: ignore[attr-defined]
@@ -50,6 +51,7 @@ def test_load_run_gives_the_trained_model(resnet: Path) -> None:
     assert load_run(str(resnet), which="last").folder.path == resnet
 
 
+@pytest.mark.slow
 def test_safetensors_load_with_torchvision_alone(here: Here, resnet: Path, tmp_path: Path) -> None:
     done = here("export", resnet, "--out", "plain")
     assert done.out.splitlines() == ["plain/model.safetensors", "plain/README.md"]
@@ -65,6 +67,7 @@ def test_safetensors_load_with_torchvision_alone(here: Here, resnet: Path, tmp_p
     assert not list((tmp_path / "plain").glob("*tmp*"))
 
 
+@pytest.mark.slow
 def test_the_card_says_what_it_is(here: Here, resnet: Path, tmp_path: Path) -> None:
     here("export", resnet, "--out", tmp_path)
     card, found = (tmp_path / "README.md").read_text(), summary(resnet)
@@ -118,6 +121,7 @@ def test_a_plain_run_is_exported_as_it_is(here: Here, tmp_path: Path) -> None:
     assert all(torch.equal(value, written[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(here: Here, resnet: Path, tmp_path: Path) -> None:
     for line, said in (
         (("export", "nowhere"), "there is no folder nowhere"),
@@ -129,6 +133,7 @@ def test_mistakes_are_one_line(here: Here, resnet: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_language_models(here: Here, tmp_path: Path) -> None:
     (tmp_path / "chorus.txt").write_text(CHORUS)
     text = [word.replace("../", "") for word in LINE]

@@ -173,6 +173,7 @@ def test_compression_experiments_are_of_one_target(here: Here, listing: dict[str
         assert all(f" {count} " in out and count in header for count in ends)
 
 
+@pytest.mark.slow
 def test_models_are_counted_for_the_data_asked_for(here: Here, listing: dict[str, Any]) -> None:
     digits = {entry["name"]: entry for entry in json.loads(here("ls", "models", "--data", "digits", "--json").out)}
     cifar = {entry["name"]: entry for entry in listing["models"]}
@@ -192,6 +193,7 @@ def test_json_of_several_groups_is_an_object(here: Here, listing: dict[str, Any]
 
 
 @pytest.mark.parametrize("columns", ["40", *(pytest.param(width, marks=pytest.mark.slow) for width in ("200", None))])
+@pytest.mark.slow
 def test_one_line_for_each_choice(
     here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, columns: str | None
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from hyperrun.compare import compare, read_runs
@@ -13,8 +11,9 @@ from hyperrun.errors import UserError
 from tests.compare.test_results import experiments, trained
 
 
-@pytest.fixture
-def found(tmp_path: Path) -> list[Section]:
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[Section]:
+    tmp_path = tmp_path_factory.mktemp("runs")
     for seed, test in enumerate((0.9930, 0.9940, 0.9950)):
         count = {"trainable": 21210, "params__target": 21210}
         trained(tmp_path, "experiment=ha2016/mnist_cnn", f"seed={seed}", test=test, **count, val__forgetting=seed / 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from pathlib import Path
 
@@ -26,12 +27,13 @@ COUNTS = {
 MACHINE = {"device": "Some CPU (1 thread)", "precision": "bf16", "torch": "2.11.0", "git": "abc123", "processes": 1}
 
 
-def experiments() -> list[Experiment]:
-    found = []
+@functools.cache
+def experiments() -> tuple[Experiment, ...]:
+    found: list[Experiment] = []
     for name, counts in COUNTS.items():
         config = compose_config([f"experiment={name}"])
         found.append(Experiment(name, config.data.name, *counts, config.paper, computed_keys(to_dict(config))))
-    return found
+    return tuple(found)
 
 
 def trained(outputs: Path, *overrides: str, **facts: object) -> None:

@@ -25,6 +25,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "outputs"
 
 
+@pytest.mark.slow
 def test_offline_everything_is_made_and_the_line_to_run_later_is_printed(outputs: Path) -> None:
     # in a process of its own: W&B's service would outlive the test, and runs of later tests would go to it
     running = Running("compare", "outputs", "--wandb", cwd=outputs.parent, env={"WANDB_MODE": "offline"})

@@ -1,6 +1,6 @@
 """Two processes (gloo, CPU) train what one does: `torchrun --nproc-per-node=2 -m hyperrun train ...`.
 
-The fast tests fork the two processes themselves, with the environment that torchrun gives them; the slow ones use it.
+Most tests fork the two processes themselves, with the environment that torchrun gives them; the others use it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def assert_close(folder: Path, reference: Path) -> None:
         assert a == pytest.approx(b, rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_train_what_one_does(
     start: Start, pair: Callable[..., list[Running]], tmp_path: Path, accumulate: int
 ) -> None:
@@ -127,7 +127,6 @@ def test_batch_that_does_not_divide(pair: Callable[..., list[Running]], tmp_path
     assert [path for path in tmp_path.glob("outputs/**/*") if ".hydra" not in path.parts] == []
 
 
-@pytest.mark.slow
 def test_wrong_key(pair: Callable[..., list[Running]]) -> None:
     both = pair("train", "sed=1")
     assert [running.wait() for running in both] == [2, 2]
@@ -135,7 +134,6 @@ def test_wrong_key(pair: Callable[..., list[Running]]) -> None:
     assert both[1].err in ("", both[0].err), "one line from each at most"
 
 
-@pytest.mark.slow
 def test_non_finite_loss_stops_both(pair: Callable[..., list[Running]]) -> None:
     both = pair("train", *FAST, "optim=sgd", "optim.lr=1e20")
     assert [running.wait() for running in both] == [1, 1]
@@ -144,7 +142,6 @@ def test_non_finite_loss_stops_both(pair: Callable[..., list[Running]]) -> None:
     assert both[1].err in ("", both[0].err), "one line from each at most"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("to", ["both", "one"])
 def test_signal_stops_both_and_the_same_line_goes_on(
     pair: Callable[..., list[Running]], tmp_path: Path, to: str
@@ -168,7 +165,6 @@ def test_signal_stops_both_and_the_same_line_goes_on(
     assert_same_run(again[0].folder, whole[0].folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("pair", "alone"), ("alone", "pair")])
 def test_other_number_of_processes_goes_on(
     start: Start, pair: Callable[..., list[Running]], tmp_path: Path, first: str, second: str
@@ -230,7 +226,6 @@ def torchrun(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-@pytest.mark.slow
 def test_torchrun(start: Start, torchrun: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     process = torchrun(*LINE)
     out, err = process.communicate(timeout=240)
@@ -241,7 +236,6 @@ def test_torchrun(start: Start, torchrun: Callable[..., subprocess.Popen[str]], 
     assert_close(only_run(tmp_path), alone.folder)
 
 
-@pytest.mark.slow
 def test_torchrun_with_a_sweep(torchrun: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     process = torchrun("train", "-m", *LINE[1:], "seed=0,1")
     out, err = process.communicate(timeout=240)
@@ -254,7 +248,6 @@ def test_torchrun_with_a_sweep(torchrun: Callable[..., subprocess.Popen[str]], t
     ]
 
 
-@pytest.mark.slow
 def test_sigterm_to_torchrun(torchrun: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     line = ["train", *QUIET, "trainer.max_steps=1000000", "trainer.log_every=5"]
     process = torchrun(*line)
@@ -272,7 +265,6 @@ def test_sigterm_to_torchrun(torchrun: Callable[..., subprocess.Popen[str]], tmp
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "part"), [("trainer.batch_size=33", "must be a multiple of the 2 processes"), ("sed=1", "'seed'")]
 )
@@ -287,7 +279,6 @@ def test_errors_under_torchrun(
     assert [path for path in tmp_path.glob("outputs/**/*") if ".hydra" not in path.parts] == []
 
 
-@pytest.mark.slow
 def test_folder_held_by_another_run_ends_torchrun(
     start: Start, torchrun: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

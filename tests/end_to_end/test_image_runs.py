@@ -241,7 +241,6 @@ def test_export_needs_to_know_which_image(here: Here, trained: Path) -> None:
     assert done.err.count("\n") == 1 and "has a network for each latent" in done.err
 
 
-@pytest.mark.slow
 def test_the_line_in_the_readme_gives_the_figure_in_the_readme(here: Here) -> None:
     here("train", "model=hypersiren", "data=digits", "tracking.wandb.mode=disabled")
     (folder,) = Path("outputs/digits").iterdir()

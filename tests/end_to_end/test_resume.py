@@ -9,12 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 
 from tests.running import (
     EVERYTHING,
@@ -74,7 +73,6 @@ def test_killed_at_random_moments(start: Start, uninterrupted: Path) -> None:
     assert_same_run(done.folder, uninterrupted)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_at_many_random_moments(start: Start, uninterrupted: Path, seed: int) -> None:
     line = [*LINE, "trainer.save_every_s=0"]  # a save at every step: most kills fall into one
@@ -95,7 +93,6 @@ OTHER_WAYS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", OTHER_WAYS)
 def test_killed_while_training_in_other_ways(start: Start, tmp_path: Path, way: str) -> None:
     line = [word for word in LINE if not (way == "torchvision" and word.startswith("target."))] + OTHER_WAYS[way]
@@ -106,7 +103,6 @@ def test_killed_while_training_in_other_ways(start: Start, tmp_path: Path, way: 
     assert_same_run(done.folder, whole.folder)
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_as_users_start_it(uninterrupted: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hyperrun", *LINE]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
@@ -187,20 +183,7 @@ hyperrun.runs.metrics_file.MetricsFile.write = write
 }
 
 
-FIRST = (
-    "between best.pt and last.pt",
-    "between previous.pt and last.pt",
-    "in the middle of a checkpoint",
-    "after a row",
-)
-"""The moments tried in every test run; the others are slow."""
-
-
-def some(names: Iterable[str], fast: Collection[str]) -> list[ParameterSet]:
-    return [pytest.param(name, marks=[] if name in fast else pytest.mark.slow) for name in names]
-
-
-@pytest.mark.parametrize("moment", some(MOMENTS, FIRST))
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_the_worst_moment(start: Start, uninterrupted: Path, tmp_path: Path, moment: str) -> None:
     killed = start(*LINE, before=DIE + MOMENTS[moment])
     assert killed.wait() == -signal.SIGKILL, "it was to be killed"
@@ -242,7 +225,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("damage", some(DAMAGE, ["its first half"]))
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_last_checkpoint(start: Start, killed: Path, uninterrupted: Path, damage: str) -> None:
     last = killed / "last.pt"
     last.write_bytes(DAMAGE[damage](last.read_bytes()))
@@ -256,7 +239,6 @@ def test_damaged_last_checkpoint(start: Start, killed: Path, uninterrupted: Path
     assert_same_run(killed.parent, uninterrupted)
 
 
-@pytest.mark.slow
 def test_last_checkpoint_with_changed_bytes_in_its_tensors(start: Start, killed: Path, uninterrupted: Path) -> None:
     last = killed / "last.pt"
     state = checkpoint(last)["model"]
@@ -270,7 +252,6 @@ def test_last_checkpoint_with_changed_bytes_in_its_tensors(start: Start, killed:
     assert_same_run(killed.parent, uninterrupted)
 
 
-@pytest.mark.slow
 def test_all_checkpoints_damaged(start: Start, killed: Path, uninterrupted: Path) -> None:
     for name in ("last.pt", "previous.pt"):
         (killed / name).write_bytes((killed / name).read_bytes()[:-100])
@@ -285,7 +266,7 @@ GONE = {"last.pt": True, "previous.pt": True, "last.pt previous.pt": False, "las
 """Deleted files -> whether the run can go on from what is left."""
 
 
-@pytest.mark.parametrize("gone", some(GONE, []))
+@pytest.mark.parametrize("gone", GONE)
 def test_deleted_checkpoints(start: Start, killed: Path, uninterrupted: Path, gone: str) -> None:
     for name in gone.split():
         (killed / name).unlink()
@@ -295,7 +276,6 @@ def test_deleted_checkpoints(start: Start, killed: Path, uninterrupted: Path, go
     assert_same_run(killed.parent, uninterrupted)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["deleted", "damaged"])
 def test_best_checkpoint_lost_while_killed(start: Start, killed: Path, how: str) -> None:
     """What cannot be had again by training on is said in one line, with the way out."""
@@ -311,7 +291,6 @@ def test_best_checkpoint_lost_while_killed(start: Start, killed: Path, how: str)
     assert "resume=never" in done.err
 
 
-@pytest.mark.slow
 def test_metrics_lost_while_killed(start: Start, killed: Path) -> None:
     (killed.parent / "metrics.jsonl").unlink()
     done = start(*LINE)
@@ -332,7 +311,6 @@ def test_damaged_summary_is_no_reason_to_stop(start: Start, uninterrupted: Path,
 # ---------------------------------------------------------------- what resuming is not
 
 
-@pytest.mark.slow
 def test_other_config_starts_another_run(start: Start, killed: Path, tmp_path: Path) -> None:
     done = start(*LINE, "trainer.max_steps=10")
     assert done.wait() == 0, done.err
@@ -341,7 +319,6 @@ def test_other_config_starts_another_run(start: Start, killed: Path, tmp_path: P
     assert not (killed.parent / "summary.json").exists()
 
 
-@pytest.mark.slow
 def test_resume_never_forgets_what_was_there(start: Start, killed: Path, uninterrupted: Path) -> None:
     done = start(*LINE, "resume=never")
     assert done.wait() == 0, done.err
@@ -360,7 +337,6 @@ def test_typed_again_at_once_after_a_kill_of_a_run_with_worker_processes(start: 
     assert done.wait() == 0, done.err
 
 
-@pytest.mark.slow
 def test_loader_paths_and_kills_leave_the_same_bits(start: Start, uninterrupted: Path) -> None:
     """The dataloader path, killed once, against the device path at one go."""
     killed = start(*WORKERS, before=DIE + REPLACE.format(name="last.pt", when="after", number=2))
@@ -382,7 +358,6 @@ def test_checkpoint_holds_plain_data_only(uninterrupted: Path) -> None:
     assert all(isinstance(value, torch.Tensor) for value in state["model"].values())
 
 
-@pytest.mark.slow
 def test_kill_before_the_first_checkpoint_starts_afresh(start: Start, tmp_path: Path) -> None:
     whole = start("train", *FAST, cwd=tmp_path / "whole")
     assert whole.wait() == 0

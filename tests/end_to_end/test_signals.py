@@ -74,7 +74,6 @@ def test_second_interrupt_stops_at_once(start: Start, uninterrupted: Path) -> No
     assert_same_run(done.folder, uninterrupted)
 
 
-@pytest.mark.slow
 def test_second_interrupt_after_sigterm_stops_at_once(start: Start) -> None:
     running = start(*LINE, before=SLOW_STEPS)
     running.until(lambda: running.has_trained(10))
@@ -104,7 +103,6 @@ train.choose_precision = choose
     assert [path for path in tmp_path.glob("outputs/**/*") if path.name != ".hydra"] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("when", ["val", "test"])
 def test_signal_during_an_evaluation(start: Start, uninterrupted: Path, when: str) -> None:
     running = start(
@@ -129,7 +127,6 @@ c.Classification.evaluate = evaluate
     assert_same_run(done.folder, uninterrupted)
 
 
-@pytest.mark.slow
 def test_signal_at_the_last_step(start: Start, uninterrupted: Path) -> None:
     running = start(
         *LINE,
@@ -151,7 +148,6 @@ ema.EMA.update = update
     assert_same_run(done.folder, uninterrupted)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: number.name)
 def test_stopped_again_and_again(start: Start, uninterrupted: Path, number: signal.Signals) -> None:
     stopped = 0
@@ -206,7 +202,6 @@ def test_interrupt_of_the_whole_group_is_said_once(start: Start) -> None:
     assert summary(running.folder)["status"] == "preempted"
 
 
-@pytest.mark.slow
 def test_signal_stops_the_whole_sweep_and_the_same_line_ends_it(start: Start, tmp_path: Path) -> None:
     line = ["train", "-m", *FAST, "trainer.max_steps=30", "model=cnn,hypercnn", "seed=0,1"]
     running = start(*line, before=SLOW_STEPS.replace("> 20", "== 50"))  # the second job hangs in its step 20

@@ -331,7 +331,6 @@ def test_checkpoint_of_another_vocabulary(here: Here, changed: Callable[[str], P
 # ---------------------------------------------------------------- two processes
 
 
-@pytest.mark.slow
 def test_the_state_of_two_processes_goes_on_in_one(start: Start, tmp_path: Path) -> None:
     """Two processes share the streams; stopped and gone on by one, the run ends where one alone ends."""
     from tests.end_to_end.test_distributed import assert_close

@@ -74,6 +74,7 @@ def test_bases_are_not_among_what_is_allowed(here: Here, line: str) -> None:
     assert "allowed: " in err and not re.search(r"[ /]_", err)
 
 
+@pytest.mark.slow
 def test_help_and_ls_offer_no_base(here: Here) -> None:
     groups = here("train", "--help").out.partition("== Keys")[0]
     assert "digits" in groups and not re.search(r"\b_|/_", groups)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.running import FAST, QUIET, Running, summary
 
@@ -54,6 +55,7 @@ def test_every_job_is_counted_and_named_and_nothing_is_written(here: Here, tmp_p
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_states(start: Start, here: Here, tmp_path: Path) -> None:
     line = [
         "train",
@@ -81,8 +83,10 @@ def test_states(start: Start, here: Here, tmp_path: Path) -> None:
 
 
 BROKEN = """
-from hyperrun.registry import register
+from hyperrun.registry import choices, forget, register
 from hyperrun.targets.wide_resnet import WideResNetTarget
+choices("target")
+forget("target", "wide_resnet")
 @register("target", "wide_resnet", WideResNetTarget, takes="images")
 def build(cfg, inputs):
     raise RuntimeError("a defect")
@@ -107,6 +111,7 @@ metrics.MetricsFile.write = write
 """
 
 
+@pytest.mark.slow
 def test_failed_and_wrong_jobs_are_told_apart(here: Here) -> None:
     line = ["train", "-m", *FAST, "optim=sgd", "optim.lr=1e20,-1,1e-3"]
     here(*line, status=1)
@@ -143,6 +148,35 @@ def test_language_models(here: Here) -> None:
         ["0 model=lstm", "lstm", "98,098", "98,098", "1.00"],
         ["1 model=hyperlstm", "hyperlstm", "169,554", "98,098", "0.58"],
     ]
+
+
+REFUSED = {
+    "precision=fp16": "precision=fp16 needs a GPU",
+    "model=hypermlp data=split_digits data.val_size=1": "a task has no val examples",
+    "model=lstm data=pydocs data.sequence_length=10000000": "lower data.sequence_length",
+    "model=lstm data=pydocs data.path=some.txt": "reads no such file",
+    "model=lstm data=ptb_char data.unit=byte": "ptb_char is read by chars",
+    "model=lstm data=enwik8 data.val_fraction=0.1 data.test_fraction=0.1": "enwik8 brings its own split",
+    "model=lstm data=text data.path=some.txt": "there is no file ",
+    "outputs=a_file": "cannot write to a_file/digits",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_training_refuses_before_its_first_step_is_refused(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("HYPERRUN_DATA", str(tmp_path))
+    tmp_path.joinpath("a_file").touch()
+    before = tree(tmp_path)
+    planned = here("train", *QUIET[:-1], *line.split(), "--dry-run", status=2).err
+    assert REFUSED[line] in planned and planned.count("\n") == 1
+    assert tree(tmp_path) == before
+    if "ptb" in line or "enwik8" in line:  # which training would have to fetch first
+        return
+    refused = here("train", *line.split(), status=2).err
+    assert refused == planned if "outputs" not in line else "cannot write to a_file/" in refused  # Hydra's own folder
 
 
 def test_two_lines_for_the_same_run(here: Here) -> None:

@@ -69,6 +69,7 @@ def test_equal_params(here: Here, tmp_path: Path) -> None:
     assert "params   10,000 asked for: target.channels=[13,14] is +1.5% off" in out
 
 
+@pytest.mark.slow
 def test_every_study_tells_its_line_and_how_many_jobs_it_is(here: Here) -> None:
     for path in sorted((CONF_DIR / "sweep").glob("*.yaml")):
         text = path.read_text()

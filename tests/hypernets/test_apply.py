@@ -384,6 +384,7 @@ def test_all_36_inner_kernels_of_a_wide_resnet_40_are_selected():
         ({"include": ["stem.weight", "body.1.weight"]}, "matches 'body.1.weight'"),  # a norm is no weight to generate
         ({"include": ["stem.bias"]}, "matches 'stem.bias'"),
         ({"exclude": ["*"]}, "nothing to generate"),
+        ({"exclude": ["mix.0.wieght"]}, "hypernet.exclude: no parameter matches .*; did you mean 'mix.0.weight'"),
         ({"include": ["stem"], "exclude": ["stem"]}, "nothing to generate"),
     ],
     ids=str,

@@ -168,6 +168,11 @@ REFUSED = {
     "none": (lambda: nn.Sequential(nn.GRU(3, 4), nn.Linear(3, 3)), {}, r"\(this one has GRU, Linear\)"),
     "no match": (Translator, {"include": ["encoder.lst"]}, r"matches 'encoder.lst'; did you mean 'encoder.lstm'\?"),
     "names": (Translator, {"include": ["x"]}, r"\(there are: encoder.lstm, decoder, rnn\)"),
+    "no match to leave out": (
+        Translator,
+        {"exclude": ["encoder.lst"]},
+        r"hypernet.exclude: no recurrent layer matches 'encoder.lst'; did you mean 'encoder.lstm'\?",
+    ),
     "none left": (Translator, {"exclude": ["*"]}, "leaves no recurrent layer"),
     "full": (Translator, {"form": "full"}, "use scaled"),
     "dropout": (lambda: nn.RNN(3, 4), {"recurrent_dropout": 0.1}, "must be 0"),

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import hyperrun
 from hyperrun.errors import UserError
 from hyperrun.hypernets.build import hypernet_config
-from hyperrun.hypernets.carried_state import CarriedState
+from hyperrun.hypernets.carried_state import CarriedState, plain
 from hyperrun.hypernets.recurrent_stack import RecurrentStack, stack_beside
 from tests.hypernets.test_dynamic import randomize
 
@@ -144,6 +144,114 @@ def test_what_torch_refuses_is_refused():
         hyperrun.HyperLSTM(3, 4, z_from="other")
 
 
+Z = torch.zeros
+WRONG = {
+    "4 dimensions": lambda m, x: m(x[None]),
+    "1 dimension": lambda m, x: m(x[0, 0]),
+    "last size": lambda m, x: m(x[..., :2]),
+    "no step": lambda m, x: m(x[:0]),
+    "no step, unbatched": lambda m, x: m(x[:0, 0]),
+    "one state": lambda m, x: m(x, (Z(2, 5, 4),)),
+    "three states": lambda m, x: m(x, (Z(2, 5, 4),) * 3),
+    "a tensor": lambda m, x: m(x, Z(2, 5, 4)),
+    "no tensors": lambda m, x: m(x, (None, None)),
+    "states without a batch": lambda m, x: m(x, (Z(2, 4),) * 2),
+    "states with a batch": lambda m, x: m(x[:, 0], (Z(2, 1, 4),) * 2),
+    "float64": lambda m, x: m(x.double()),
+    "whole numbers": lambda m, x: m(x.long()),
+    "states of float64": lambda m, x: m(x, (Z(2, 5, 4).double(),) * 2),
+    "one state of float64": lambda m, x: m(x, (Z(2, 5, 4), Z(2, 5, 4).double())),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_inputs_that_torch_refuses_are_refused_in_both_forms(wrong: str):
+    x = torch.randn(6, 5, 3)
+    with pytest.raises((ValueError, RuntimeError, IndexError, AttributeError)):
+        WRONG[wrong](nn.LSTM(3, 4, 2), x)
+    said = []
+    for fast in ("auto", "never"):
+        with pytest.raises((ValueError, RuntimeError), match="input|state|h_0") as refusal:
+            WRONG[wrong](hyper_lstm(num_layers=2, dtype=torch.float32, fast=fast), x)
+        said.append(str(refusal.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("fast", ["auto", "never"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_autocast_casts_no_float64_and_no_whole_numbers(fast: str, dtype: torch.dtype):
+    model = hyper_lstm(dtype=torch.float32, fast=fast)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(torch.ones(6, 5, 3, dtype=torch.float16))[0].isfinite().all()
+        with pytest.raises(ValueError, match="the input is torch"):
+            model(torch.ones(6, 5, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("fast", ["auto", "never"])
+def test_an_empty_batch_is_taken_as_torch_takes_it(kind: Any, fast: str):
+    theirs = kind(3, 4, 2, bidirectional=True)
+    ours = stack_beside(kind(3, 4, 2, bidirectional=True), hypernet_config("dynamic", fast=fast))
+    x = Z(6, 0, 3)
+    for lengths in (None, [], torch.zeros(0, dtype=torch.int64)):
+        output, last = ours(x, lengths=lengths)
+        same((output, last), theirs(x))
+        output.sum().backward()
+    same(ours(x, theirs(x)[1]), theirs(x))
+
+
+def test_lengths_may_be_a_list():
+    model, x = hyper_lstm(), torch.randn(6, 3, 3, dtype=torch.double)
+    assert torch.equal(model(x, lengths=[2, 6, 0])[0], model(x, lengths=torch.tensor([2, 6, 0]))[0])
+    with pytest.raises(ValueError, match="whole numbers"):
+        model(x, lengths=[2.0, 6.0, 0.0])
+
+
+class TwoPieces(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, state = self.model(x[:2])
+        return self.model(x[2:], state)[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's jvp loads it
+def test_transforms_of_torch_func_take_the_single_steps():
+    model = hyper_lstm(num_layers=2)
+    x, v = torch.randn(2, 3, 5, 2, 3, dtype=torch.double)
+    pieces = TwoPieces(model)
+    torch.testing.assert_close(torch.func.vmap(pieces)(x), torch.stack([model(part)[0][2:] for part in x]))
+    eps = 1e-6
+    numeric = (pieces(x[0] + eps * v[0]) - pieces(x[0] - eps * v[0])) / (2 * eps)
+    torch.testing.assert_close(torch.func.jvp(pieces, (x[0],), (v[0],))[1], numeric, rtol=1e-5, atol=1e-8)
+    leaf = x[0].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(pieces(leaf).sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(lambda x: pieces(x).sum())(x[0]), expected)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_program_computes_the_same_and_carries_the_hyper_cells_state(strict: bool):
+    pieces = TwoPieces(hyper_lstm())
+    x = torch.randn(2, 4, 2, 3, dtype=torch.double)
+    program = torch.export.export(pieces, (x[0],), strict=strict)
+    torch.testing.assert_close(program.module()(x[1]), pieces(x[1]))
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_gradients_of_gradients_need_the_single_steps(power: int):
+    def penalized(fast: str) -> Tensor:
+        x = torch.ones(4, 2, 3, dtype=torch.double, requires_grad=True)
+        output = hyper_lstm(fast=fast)(x)[0]
+        (slope,) = torch.autograd.grad((output**power).sum(), x, create_graph=True)
+        return torch.autograd.grad(output.sum() + slope.square().sum(), x)[0]
+
+    assert penalized("never").abs().sum() > 0
+    with pytest.raises(RuntimeError, match="gradients of gradients need .*fast='never'"):
+        penalized("auto")
+
+
 def test_settings_and_parameters_are_those_of_the_equations():
     defaults: Any = hyperrun.HyperLSTM(3, 4).layers[0]
     cfg = hypernet_config("dynamic")
@@ -237,6 +345,15 @@ OPERATIONS = {
     "masked_fill": lambda h: h.masked_fill(torch.tensor([[True], [False], [True]]), 0.0),
     "where": lambda h: torch.where(torch.tensor([[True], [False], [True]]), h, torch.zeros_like(h)),
     "unsqueeze": lambda h: h.unsqueeze(0)[0],
+    "last dimension in full": lambda h: h[:, 1:, :],
+    "ellipsis": lambda h: h[0, ...],
+    "mask of layers and batch": lambda h: h[torch.tensor([[True, False, True], [False, False, True]])],
+    "list": lambda h: h[:, [2, 0]],
+    "new dimension": lambda h: h[:, None],
+    "split": lambda h: h.split([1, 2], dim=1)[1],
+    "select": lambda h: h.select(-2, 1),
+    "repeat_interleave": lambda h: h.repeat_interleave(2, dim=1),
+    "mask first": lambda h: torch.tensor([[1.0], [0.0], [1.0]]) * h,
     "contiguous": lambda h: h.contiguous(),
 }
 
@@ -261,6 +378,23 @@ def test_what_is_done_to_a_state_is_done_to_the_hyper_cells_part(name: str):
         lambda h: torch.cat([h[0], h[1]], -1),
         lambda h: torch.cat([h, torch.zeros(2, 3, 4, dtype=torch.double)]),
         lambda h: h.sum(0),
+        lambda h: h.split(2, -1)[1],
+        lambda h: h.split([1, 3], 2)[0],
+        lambda h: h.chunk(2, dim=-1)[0],
+        lambda h: h.unbind(-1)[0],
+        lambda h: h.roll(1, -1),
+        lambda h: h.flip(-1),
+        lambda h: h.index_select(-1, torch.tensor([3, 2, 1, 0])),
+        lambda h: h[..., [3, 2, 1, 0]],
+        lambda h: h[:, :, torch.tensor([3, 2, 1, 0])],
+        lambda h: h[h == h],
+        lambda h: h[0, 1, 2],
+        lambda h: h.squeeze(),
+        lambda h: h.repeat_interleave(2),
+        lambda h: torch.stack([h, h], -1),
+        lambda h: torch.cat([h, torch.zeros(2, 1, 4, dtype=torch.double)], 1),
+        lambda h: torch.cat([h[:1, :, :1], torch.zeros(1, 3, 1, dtype=torch.double)], 1),
+        lambda h: torch.zeros(2, 3, 4, dtype=torch.double).copy_(h),
     ],
 )
 def test_other_results_are_plain_tensors(operation: Any):
@@ -270,12 +404,91 @@ def test_other_results_are_plain_tensors(operation: Any):
     torch.testing.assert_close(found, operation(h.as_subclass(Tensor)))
 
 
-def test_a_state_is_changed_in_place_copied_and_pickled_as_a_whole():
+def test_a_state_is_copied_and_pickled_as_a_whole():
     h = carried().detach()
     for other in (copy.deepcopy(h), pickle.loads(pickle.dumps(h))):
         assert isinstance(other, CarriedState) and other.data_ptr() != h.data_ptr()
         torch.testing.assert_close(other.hyper, h.hyper)
-    assert h.zero_() is h and h.eq(0).all() and h.hyper.eq(0).all()
+    leaf = h.requires_grad_()
+    assert leaf is h and h.requires_grad and h.hyper.requires_grad
+
+
+def reset_by_index(h: Any) -> None:
+    h[:, 1] = 0
+
+
+def reset_by_mask(h: Any) -> None:
+    h[:, torch.tensor([False, True, False])] = 0.0
+
+
+def reset_by_product(h: Any) -> None:
+    h *= torch.tensor([[1.0], [0.0], [1.0]])
+
+
+def set_to_another(h: Any) -> None:
+    h[:, 1] = h[:, 1] * 0
+
+
+RESETS = [
+    reset_by_index,
+    reset_by_mask,
+    reset_by_product,
+    set_to_another,
+    lambda h: h.masked_fill_(torch.tensor([[False], [True], [False]]), 0),
+    lambda h: h[:, 1].zero_(),
+]
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_reset_in_place_resets_the_hyper_cells_part_too(reset: Any, detached: bool):
+    h = carried()
+    h = h.detach() if detached else h
+    expected, hyper = h.detach().clone().as_subclass(Tensor), h.hyper.detach().clone()
+    expected[:, 1], hyper[:, 1] = 0, 0
+    reset(h)
+    assert isinstance(h, CarriedState)
+    torch.testing.assert_close(h.detach().as_subclass(Tensor), expected)
+    torch.testing.assert_close(h.hyper.detach(), hyper)
+    if not detached:
+        h.sum().backward()
+
+
+def unit_set(h: Any) -> None:
+    h[..., 0] = 0
+
+
+def some_set(h: Any) -> None:
+    h[:, 0] = torch.ones(4, dtype=torch.double)
+
+
+def added_to(h: Any) -> None:
+    h += 1
+
+
+CHANGES = [
+    unit_set,
+    some_set,
+    added_to,
+    lambda h: h.fill_(1),
+    lambda h: h.add_(1),
+    lambda h: h.copy_(torch.zeros(2, 3, 4)),
+    lambda h: h.index_fill_(1, torch.tensor([0]), 0),
+    lambda h: h.mul_(torch.ones(4)),
+    lambda h: h.masked_fill_(torch.zeros(2, 3, 4, dtype=torch.bool), 0),
+    lambda h: torch.add(h, 1, out=h),
+    lambda h: nn.init.normal_(h),
+    lambda h: nn.functional.relu(h, inplace=True),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_change_in_place_is_refused_and_changes_nothing(change: Any):
+    h = carried().detach()
+    before = copy.deepcopy(h)
+    with pytest.raises(RuntimeError, match=r"would change a carried state in place.*h\[:, i\] = 0"):
+        change(h)
+    assert torch.equal(plain(h), plain(before)) and torch.equal(h.hyper, before.hyper)
 
 
 def test_gradients_pass_through_a_carried_state():

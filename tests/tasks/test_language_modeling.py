@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from hyperrun.errors import UserError, printable
 from hyperrun.hydra_app.compose import compose_config
+from hyperrun.hypernets import hypernetize
+from hyperrun.tasks.carried import example_dims, on_tensors, parted
 from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
@@ -121,6 +123,51 @@ def test_a_restored_task_goes_on_with_the_same_losses(task_of):
     other.load_state_dict(saved)
     expected, found = task.loss(*next(batches))[0], other.loss(*next(other.batches(3)))[0]
     assert torch.equal(found, expected)
+
+
+class OfTorch(nn.Module):
+    """Its state is torch.nn.LSTM's, [layers, B, H], with as many layers as examples, and numbers that are of none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(50, 3), nn.LSTM(3, 4, num_layers=2, batch_first=True)
+
+    def forward(self, tokens, state=None):
+        x, last = self.lstm(self.embedding(tokens), state and state[:2])
+        return x, (*last, torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", ["torch", "hyper", "own"])
+def test_two_processes_save_and_take_up_their_own_examples_wherever_they_stand(task_of, monkeypatch, kind):
+    """Each process's part of the saved state is what it had; the saved state is that of one process with all."""
+    torch.manual_seed(0)
+    model = task_of().model.double() if kind == "own" else OfTorch().double()
+    if kind == "hyper":
+        model = hypernetize(model, "dynamic", hyper_size=5, z_dim=2)
+    model.eval()
+    tokens = torch.randint(13, (4, 6))
+    expected, states = model(tokens)[1], [model(half)[1] for half in tokens.chunk(2)]
+    tasks = [task_of() for _ in states]
+    for rank, task in enumerate(tasks):
+        task.world = World(rank, 2, torch.device("cpu"))
+        task.example_dims = example_dims(model, tokens[:1, :1], task.world)
+    rows: list[list[torch.Tensor]] = [[], []]  # of each process, what it sends, in order
+
+    def send(parts, part):
+        assert type(part) is torch.Tensor and part.is_contiguous()
+        rows[sending].append(part)
+        for rank, received in enumerate(parts):
+            received.copy_(rows[rank][len(rows[sending]) - 1] if sending else part)
+
+    monkeypatch.setattr(torch.distributed, "all_gather", send)
+    for sending, task in enumerate(tasks):
+        task.loss.state = on_tensors(torch.Tensor.detach, states[sending])
+        saved = task.state_dict()  # the last process's is complete
+    alone = on_tensors(torch.Tensor.detach, expected)
+    torch.testing.assert_close(saved["state"], on_tensors(parted, alone), rtol=0, atol=1e-12)
+    for task, had in zip(tasks, states, strict=True):
+        task.load_state_dict(saved)
+        torch.testing.assert_close(on_tensors(parted, task.loss.state), on_tensors(parted, had), rtol=0, atol=1e-12)
 
 
 # ---------------------------------------------------------------- drawing

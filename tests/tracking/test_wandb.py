@@ -134,6 +134,7 @@ def test_nothing_of_wandb_is_printed(finished: Running) -> None:
 # ---------------------------------------------------------------- runs that end otherwise
 
 
+@pytest.mark.slow
 def test_failed_run_is_marked_failed(tmp_path: Path) -> None:
     running = Running(*LINE, "optim=sgd", "optim.lr=1e20", cwd=tmp_path)
     assert running.wait() == 1
@@ -160,6 +161,7 @@ def logged(folder: Path) -> list[tuple[int, bool]]:
     return [(row["step"], "train/loss" in row) for row in found]
 
 
+@pytest.mark.slow
 def test_resumed_run_keeps_its_id_and_logs_no_step_twice(tmp_path: Path) -> None:
     line = [*LINE, "trainer.save_every_s=0.01"]
     stopped = Running(*line, cwd=tmp_path, before=HALFWAY.format(step=7, signal="SIGTERM"))
@@ -408,6 +410,7 @@ FORGET = "import os; [os.environ.pop(name) for name in ('WANDB_MODE', 'WANDB_ERR
 """As on a user's machine: tests/conftest.py sets both."""
 
 
+@pytest.mark.slow
 def test_no_network_without_a_login(tmp_path: Path, listener: tuple[str, list[str]]) -> None:
     address, asked = listener
     running = Running(

@@ -20,6 +20,7 @@ from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.torchvision_models import TorchvisionTarget
 from hyperrun.targets.wide_resnet import WideResNet
+from hyperrun.tasks import classification
 from hyperrun.tasks.classification import ClassificationLoss
 from hyperrun.training.optim import (
     AdamConfig,
@@ -469,6 +470,15 @@ def test_the_penalty_is_reported_apart_from_the_cross_entropy():
     torch.testing.assert_close(stats["loss"], plain_stats["loss"])
     assert "generated_l2" not in plain_stats
     assert not any(value.requires_grad for value in stats.values())
+
+
+def test_whether_a_model_has_a_hypernet_is_asked_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(classification, "as_hypernetized", lambda model: asked.append(model) or model)
+    loss = ClassificationLoss(with_hypernet(STATIC, cnn()), generated_l2=2.0)
+    for _ in range(3):
+        assert "generated_l2" in loss(X, Y)[1]
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

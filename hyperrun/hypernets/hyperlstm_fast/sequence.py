@@ -74,6 +74,18 @@ def unpack(call: Call, flat: tuple[Any, ...]) -> Weights:
     return Weights(*flat[:9], norms=norms[:4], cell_norms=norms[4:])
 
 
+class NoSecondGradient(torch.autograd.Function):
+    """(count, so many inputs..., gradients...) -> the gradients, through which no further gradient goes."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tensors[count:]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        raise RuntimeError("gradients of gradients need the single steps of a HyperLSTM: fast='never'")
+
+
 class HyperLSTMSequence(torch.autograd.Function):
     """(call, x, h, c, a, hyper c, weights...) -> (outputs, c, a, hyper c). The last h is the last output."""
 
@@ -103,9 +115,16 @@ class HyperLSTMSequence(torch.autograd.Function):
         return out, *last
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        d_out, *d_last = gradients
+        inputs = ctx.saved_tensors
+        with torch.no_grad():
+            found = HyperLSTMSequence.gradients(ctx, *gradients)
+        if torch.is_grad_enabled():  # create_graph=True; torch's once_differentiable drops some terms without a word
+            found = (None, *NoSecondGradient.apply(len(inputs), *inputs, *found[1:]))
+        return found
+
+    @staticmethod
+    def gradients(ctx: Any, d_out: Tensor, *d_last: Tensor) -> tuple[Tensor | None, ...]:
         call, ws, ctx.workspace = ctx.call, ctx.workspace, None
         x, out, *tensors = ctx.saved_tensors
         h, *state = tensors[:4]

@@ -66,17 +66,19 @@ def test_fast_equals_step_by_step_for_any_length_and_for_chunks_of_any_size(monk
     check(layer_of(z_from="previous"), steps)
 
 
-def test_compiled_phases_equal_step_by_step():
-    check(layer_of(norm=True, dropout=0.4, units=40, hyper_size=20))
-    assert compiled_phases.why_not_compiled() is None
-
-
+# Any two settings meet in each combination of theirs. Each row compiles anew, for up to a minute.
 @pytest.mark.slow
-@pytest.mark.parametrize("z_from", ["new", "previous"])
-@pytest.mark.parametrize("z_dim", [3, 9])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_compiled_phases_equal_step_by_step_in_every_combination(norm, z_dim, z_from, dropout):
+@pytest.mark.parametrize(
+    ("norm", "z_dim", "z_from", "dropout"),
+    [
+        (False, 3, "new", 0.0),
+        (False, 9, "previous", 0.4),
+        (True, 3, "previous", 0.4),
+        (True, 9, "new", 0.4),
+        (True, 9, "previous", 0.0),
+    ],
+)
+def test_compiled_phases_equal_step_by_step(norm, z_dim, z_from, dropout):
     keys = {"norm": norm, "z_dim": z_dim, "z_from": z_from, "dropout": dropout, "recurrent_dropout": dropout}
     check(layer_of(units=40, hyper_size=20, **keys))
     check(layer_of(torch.float, units=40, hyper_size=20, **keys), rtol=1e-4, atol=2e-5)
@@ -271,3 +273,21 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
         "recurrent steps run operator by operator, several times slower: RuntimeError: no C++ compiler"
     ]
     assert compiled_phases.why_not_compiled() == "RuntimeError: no C++ compiler"
+
+
+def test_a_compiler_that_a_signal_ended_is_started_again(monkeypatch, caplog):
+    calls = []
+
+    def killed_once(function: Any, args: Any) -> Any:
+        calls.append(function)
+        if len(calls) == 1:
+            raise RuntimeError("the compiler was killed by SIGTERM")
+        return function
+
+    monkeypatch.setattr(compiled_phases, "_by_inductor", killed_once)
+    monkeypatch.setattr(compiled_phases, "_compiled", {})
+    monkeypatch.setattr(compiled_phases, "_failed", [])
+    with caplog.at_level(logging.WARNING):
+        check(layer_of(units=13))
+    assert calls[0] is calls[1] and compiled_phases.why_not_compiled() is None
+    assert not any("operator by operator" in record.getMessage() for record in caplog.records)

@@ -44,7 +44,6 @@ def test_sweep_over_models_with_keys_that_only_they_have(here: Here, tmp_path: P
     assert wrong.err.count("\n") == 1 and "did you mean 'target.depth'?" in wrong.err
 
 
-@pytest.mark.slow
 def test_a_job_of_a_sweep_is_the_run_typed_alone(start: Start, tmp_path: Path) -> None:
     sweep = start("train", "-m", *FAST, "seed=0,1", cwd=tmp_path / "sweep")
     alone = start("train", *FAST, "seed=1", cwd=tmp_path / "alone")

@@ -81,7 +81,6 @@ def wait_until(running: Running, condition: Callable[[], object]) -> None:
 # ---------------------------------------------------------------- what is the same on all of them
 
 
-@pytest.mark.slow
 def test_the_jobs_are_those_of_a_sweep_in_one_process(
     start: Start, tmp_path: Path, engine: tuple[tuple[str, ...], dict[str, str]]
 ) -> None:
@@ -110,7 +109,6 @@ def test_the_jobs_are_those_of_a_sweep_in_one_process(
     assert "step 8/8" not in again.out and len(list((tmp_path / "there").glob("outputs/digits/*"))) == 4
 
 
-@pytest.mark.slow
 def test_modules_of_the_users_are_known_where_jobs_run(
     start: Start, tmp_path: Path, engine: tuple[tuple[str, ...], dict[str, str]]
 ) -> None:
@@ -125,9 +123,7 @@ def test_modules_of_the_users_are_known_where_jobs_run(
 # ---------------------------------------------------------------- stopped, killed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("on", ["processes", "ray_cluster"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(("on", "number"), [("processes", signal.SIGINT), ("ray_cluster", signal.SIGTERM)])
 def test_asked_to_stop_the_jobs_save(start: Start, tmp_path: Path, on: str, number: signal.Signals) -> None:
     line = ("train", "-m", *LONG, "trainer.save_every_s=1000", "seed=0,1,2", *ON[on])
     running = start(*line, env=ENV)
@@ -146,7 +142,6 @@ def test_asked_to_stop_the_jobs_save(start: Start, tmp_path: Path, on: str, numb
         assert f"resume   from step {step}\n" in (folder_of(tmp_path, seed) / "train.log").read_text()
 
 
-@pytest.mark.slow
 def test_a_killed_process_of_joblib(start: Start, tmp_path: Path) -> None:
     line = ("train", "-m", *LONG, "seed=0,1", *ON["processes"])
     running = start(*line)
@@ -160,7 +155,6 @@ def test_a_killed_process_of_joblib(start: Start, tmp_path: Path) -> None:
     assert statuses(tmp_path) == {0: "finished", 1: "finished"}
 
 
-@pytest.mark.slow
 def test_a_killed_process_of_ray_is_replaced(start: Start, tmp_path: Path) -> None:
     running = start("train", "-m", *LONG, "seed=0,1", *ON["ray_cluster"], env=ENV)
     wait_until(running, lambda: trained(tmp_path, (0, 1)))
@@ -170,7 +164,6 @@ def test_a_killed_process_of_ray_is_replaced(start: Start, tmp_path: Path) -> No
     assert "resume   from step " in (folder_of(tmp_path, 0) / "train.log").read_text()
 
 
-@pytest.mark.slow
 def test_fail_fast_is_known_in_other_processes(start: Start, tmp_path: Path) -> None:
     line = ("optim=sgd", "optim.lr=1e20,1e-3", "seed=0,1", "fail_fast=true", "hydra.launcher.n_jobs=1")
     running = start("train", "-m", *FAST, "hydra/launcher=processes", *line)
@@ -182,7 +175,6 @@ def test_fail_fast_is_known_in_other_processes(start: Start, tmp_path: Path) -> 
     assert statuses(tmp_path) == {0: "failed"}, "nor is the next batch begun"
 
 
-@pytest.mark.slow
 def test_what_a_killed_sweep_leaves_behind_saves_and_goes(start: Start, tmp_path: Path) -> None:
     line = ("train", "-m", *LONG, "trainer.save_every_s=1000", "seed=0,1", *ON["processes"])
     running = start(*line)
@@ -224,7 +216,6 @@ class Cluster:
         self("scontrol", "update", f"jobid={job}", "starttime=now+2")
 
 
-@pytest.mark.slow
 def test_a_job_that_slurm_preempts_resumes(start: Start, tmp_path: Path, slurm: dict[str, str]) -> None:
     """A job of a better partition takes the machine; Slurm puts ours back into its queue."""
     cluster = Cluster(slurm)
@@ -244,7 +235,6 @@ def test_a_job_that_slurm_preempts_resumes(start: Start, tmp_path: Path, slurm: 
     assert_same_run(folder_of(tmp_path, 0), alone.folder)
 
 
-@pytest.mark.slow
 def test_a_job_whose_time_is_up_goes_back_into_the_queue(start: Start, tmp_path: Path, slurm: dict[str, str]) -> None:
     """SIGUSR2 is what Slurm sends signal_delay_s before that. The second time is one too many.
 
@@ -267,7 +257,6 @@ def test_a_job_whose_time_is_up_goes_back_into_the_queue(start: Start, tmp_path:
     assert statuses(tmp_path) == {0: "preempted"}
 
 
-@pytest.mark.slow
 def test_slurm_jobs_outlive_the_line(start: Start, tmp_path: Path, slurm: dict[str, str]) -> None:
     cluster = Cluster(slurm)
     line = ("train", "-m", *LONG, "seed=0", *ON["slurm"])
@@ -280,7 +269,6 @@ def test_slurm_jobs_outlive_the_line(start: Start, tmp_path: Path, slurm: dict[s
     assert statuses(tmp_path) == {0: "finished"}
 
 
-@pytest.mark.slow
 def test_jobs_that_slurm_refuses(start: Start, tmp_path: Path, slurm: dict[str, str]) -> None:
     running = start("train", "-m", *FAST, "hydra/launcher=slurm", "hydra.launcher.partition=gpu", env=ENV | slurm)
     assert running.wait(PATIENCE) == 2
@@ -298,7 +286,6 @@ def test_a_warning_that_would_come_at_the_start(start: Start, tmp_path: Path) ->
     assert not list(tmp_path.glob("outputs/digits/*"))
 
 
-@pytest.mark.slow
 def test_no_ray_cluster_at_the_address(start: Start, tmp_path: Path) -> None:
     line = ("hydra/launcher=ray_cluster", "hydra.launcher.ray.init.address=auto")
     running = start("train", "-m", *FAST, *line, env=ENV)

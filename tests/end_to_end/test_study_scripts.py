@@ -89,7 +89,6 @@ def test_a_key_that_only_some_lines_give_stays_theirs(monkeypatch: pytest.Monkey
     ]
 
 
-@pytest.mark.slow
 def test_a_study_trains_what_can_be_trained_ends_in_a_table_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "tiny.py").write_text(TINY_STUDY)
     words = ["outputs=runs", *QUIET, "trainer.max_steps=20", "trainer.eval_every=20"]
