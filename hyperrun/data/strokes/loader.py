@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperrun.data.images import free_memory, seeded
+from hyperrun.data.images import seeded
 from hyperrun.data.kinds import StrokeData
-from hyperrun.data.loader import one_thread
+from hyperrun.data.loader import device_or_host, one_thread
 from hyperrun.data.strokes.sets import StrokeSet, StrokeSplit
 from hyperrun.errors import UserError
 
@@ -98,7 +98,7 @@ class StrokeLoader:
         self.lengths = sorted(set(longest)) if chunk is None else [chunk + 1]
         self.steps_per_epoch = int(self._chunks.sum())
         self.sequences_per_step = count / self.steps_per_epoch
-        self.path, self.reason = choose_path(data, device)
+        self.path, self.reason = device_or_host([split.points for split in data.splits.values()], device)
         home = device if self.path == "device" else torch.device("cpu")
         self._splits = {name: split.points.to(home) for name, split in data.splits.items()}
         self._data = data
@@ -165,7 +165,6 @@ class StrokeLoader:
             ends = part.offsets[there + 1]
             starts = part.offsets[there] + begin
             lengths = torch.where(rows < 0, 0, (ends - starts - 1).clamp(0, length))
-            points = self._splits[split]
             steps, last = torch.arange(length + 1), torch.where(lengths > 0, lengths, -1)
             points = self._splits[split]
             # one transfer, which waits for nothing; -1 where there is no point
@@ -221,15 +220,3 @@ def best_tops(lengths: tuple[int, ...], counts: tuple[int, ...], buckets: int) -
         end = int(begins[end]) - 1
         tops.append(end)
     return [int(lengths[i]) for i in reversed(tops)]
-
-
-def choose_path(data: StrokeSet, device: torch.device) -> tuple[str, str]:
-    """Return where the strokes lie ('device' or 'host') and the reason for it, in words."""
-    needed = sum(split.points.numel() * split.points.element_size() for split in data.splits.values())
-    size, free = f"{needed / 2**20:.1f} MiB", free_memory(device)
-    if device.type == "cpu":
-        return "device", f"{size} in memory"
-    if free is not None and 4 * needed > free:
-        return "host", f"{size} is over a quarter of the {free / 2**30:.1f} GiB free on {device}"
-    said = f" is under a quarter of the {free / 2**30:.1f} GiB free on {device}" if free is not None else ""
-    return "device", f"{size}{said}"

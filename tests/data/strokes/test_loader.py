@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperrun.data.strokes.loader import StrokeLoader, batch_sizes, best_tops, choose_path, padded_lengths, spread
+from hyperrun.data.strokes.loader import StrokeLoader, batch_sizes, best_tops, padded_lengths, spread
 from hyperrun.errors import UserError
 
 CPU = torch.device("cpu")
@@ -215,9 +215,9 @@ def test_a_batch_is_no_larger_than_the_set(make_loader):
     assert make_loader(batch_size=64, world_size=2).batch_size == 38  # one row is empty
 
 
-def test_strokes_lie_in_memory_on_a_cpu(stroke_set):
-    path, reason = choose_path(stroke_set(), CPU)
-    assert path == "device" and reason.endswith("MiB in memory")
+def test_strokes_lie_in_memory_on_a_cpu(make_loader):
+    loader = make_loader()
+    assert loader.path == "device" and loader.reason.endswith("MiB in memory")
 
 
 # ---------------------------------------------------------------- evaluation
