@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hyperrun.data.text import make_text
 from hyperrun.data.loader import device_or_host
+from hyperrun.data.text import make_text
 from hyperrun.data.text_loader import TextLoader, stream_bounds
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError
