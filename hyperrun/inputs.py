@@ -54,3 +54,10 @@ class Tasks(Inputs):
 
     def of_one(self) -> Images:
         return self.images
+
+
+@dataclass(frozen=True)
+class Strokes(Inputs):
+    """Pen strokes, float32 [B, T, 3]: dx and dy (normalized), and 1 where the pen is lifted after the point, else 0."""
+
+    word = "strokes"

@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from hyperrun.config import Config, DataConfig
-from hyperrun.data import LearnedImages, TextData, Vocabulary, inputs_of
+from hyperrun.data import LearnedImages, StrokeData, TextData, Vocabulary, inputs_of
 from hyperrun.errors import UserError
-from hyperrun.inputs import Inputs, Symbols
+from hyperrun.inputs import Inputs, Strokes, Symbols
 from hyperrun.models import build_model
 from hyperrun.runs.folder import RunFolder, find_run
 from hyperrun.tasks import Task, build_task
+from hyperrun.tasks.stroke_modeling import StrokeScale
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
 from hyperrun.training.ema import EMA
@@ -37,7 +38,8 @@ class LoadedRun:
     """The trained model, in eval mode: of images, normalized as in training, float [B, C, H, W] -> logits [B, classes];
     of tasks, of such images and the number of their task, int64 [B] (or [1] for all);
     of a SIREN, coordinates [B, P, 2] and latents [B, z_dim] or numbers of training images [B] -> colours [B, P, C];
-    of text, token ids int64 [B, T] -> (logits [B, T, vocabulary], state)."""
+    of text, token ids int64 [B, T] -> (logits [B, T, vocabulary], state);
+    of pen strokes, normalized points [B, T, 3] -> (outputs [B, T, 6 * mixtures + 1], state)."""
     config: Config
     summary: dict[str, Any]
     """summary.json: parameter counts, metrics, where and how it was trained."""
@@ -52,6 +54,8 @@ class LoadedRun:
     """What the data that it was trained on look like."""
     step: int | None
     """Optimizer steps that made its weights; None where the checkpoint does not say."""
+    scale: StrokeScale | None = None
+    """Of a run on pen strokes: what their normalization was."""
 
 
 def load_run(run: str | Path, which: str = "best", device: torch.device | str = "cpu") -> LoadedRun:
@@ -70,20 +74,26 @@ def load_run(run: str | Path, which: str = "best", device: torch.device | str = 
     if which == "best" and not path.exists() and last.exists():
         raise UserError(f"there is no checkpoint {path}, but there is {last.name} (--checkpoint last)")
     state = checkpoint.load(path, device)
-    vocabulary = None
+    vocabulary, scale = None, None
+    if isinstance(config.data, StrokeData):
+        scale = StrokeScale.from_state_dict(state.get("task") or {}, path)
     if isinstance(config.data, TextData):
         try:
             vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
         except (KeyError, TypeError):
             raise UserError(f"{path} is not of a run on text") from None
     images = LearnedImages.from_state_dict(state.get("task", {}).get("images"))
-    inputs = Symbols(len(vocabulary)) if vocabulary is not None else images.inputs if images is not None else None
-    inputs = inputs or inputs_of(config.data)
+    if vocabulary is not None:
+        inputs: Inputs = Symbols(len(vocabulary))
+    elif scale is not None:
+        inputs = Strokes()
+    else:
+        inputs = images.inputs if images is not None else inputs_of(config.data)
     model = build_model(config, inputs).to(device)
     load_parameters(model, state, path)
     step = state.get("step", state.get("loop", {}).get("step"))
     summary = folder.read_summary() or {}
-    return LoadedRun(model.eval(), config, summary, vocabulary, folder, which, images, inputs, step)
+    return LoadedRun(model.eval(), config, summary, vocabulary, folder, which, images, inputs, step, scale)
 
 
 def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:

@@ -17,6 +17,8 @@ class Metric:
     """A fraction, shown in percent."""
     unit: str = ""
     """What it is measured in, where it is no bare number."""
+    digits: int = 4
+    """Decimals that are shown."""
 
     @property
     def heading(self) -> str:
@@ -27,7 +29,7 @@ class Metric:
         return 100 * value if self.percent else value
 
     def text(self, value: float) -> str:
-        return f"{self.shown(value):.{2 if self.percent or self.unit else 4}f}"
+        return f"{self.shown(value):.{self.digits}f}"
 
     def better(self, a: float, b: float) -> bool:
         """Return whether a is better than b."""
@@ -37,10 +39,11 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", higher_is_better=True, percent=True),
+        Metric("accuracy", higher_is_better=True, percent=True, digits=2),
         Metric("bpc", higher_is_better=False),
         Metric("perplexity", higher_is_better=False),
-        Metric("psnr", higher_is_better=True, unit="dB"),
+        Metric("psnr", higher_is_better=True, unit="dB", digits=2),
+        Metric("nats", higher_is_better=False, digits=2),  # of a whole sequence of points; may be negative
         Metric("loss", higher_is_better=False),
     )
 }
@@ -64,9 +67,10 @@ def higher_is_better(metric: str) -> bool:
 def from_paper(paper_metric: str, value: float) -> tuple[str, float] | None:
     """Return (our metric, its value) for a printed figure (PaperConfig.metric, .value); None where none is the same.
 
-    test_error is in percent, accuracy a fraction: 0.76 is ("accuracy", 0.9924).
+    test_error is in percent, accuracy a fraction: 0.76 is ("accuracy", 0.9924). val_ says that it was measured on the
+    validation split, of data that have no other.
     """
     if paper_metric == "test_error":
         return "accuracy", 1 - value / 100
-    name = paper_metric.removeprefix("test_")
+    name = paper_metric.removeprefix("test_").removeprefix("val_")
     return (name, value) if name in METRICS else None

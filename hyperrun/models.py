@@ -18,7 +18,7 @@ from hyperrun.data import inputs_of
 from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
 from hyperrun.hypernets import ParameterCounts, count_parameters, with_hypernet, with_latents, with_task_hypernet
-from hyperrun.inputs import Images, Inputs, Tasks
+from hyperrun.inputs import Images, Inputs, Strokes, Tasks
 from hyperrun.targets import build_target, takes_coordinates
 from hyperrun.training.optim import build_optimizers
 
@@ -30,8 +30,9 @@ def build_model(config: Config, inputs: Inputs) -> nn.Module:
     """Return the model that a config describes, for data that look like this, with its own initialization, in float32.
 
     Called with images, it gives logits [B, classes]; with images and the numbers of their tasks, too, if it has a
-    hypernet on tasks; with token ids int64 [B, T], (logits [B, T, vocabulary], state); with coordinates [B, P, 2] and
-    latents [B, z_dim] or numbers of training images [B], colours [B, P, C].
+    hypernet on tasks; with token ids int64 [B, T], (logits [B, T, vocabulary], state); with pen strokes [B, T, 3],
+    (outputs [B, T, 6 * mixtures + 1], state); with coordinates [B, P, 2] and latents [B, z_dim] or numbers of training
+    images [B], colours [B, P, C].
 
     Raises:
         UserError: parts that do not fit together or settings that mean nothing for them.
@@ -59,7 +60,9 @@ def check_settings(config: Config, inputs: Inputs) -> None:
         if l2 or trainer.label_smoothing:
             raise UserError("optim.generated_l2 and trainer.label_smoothing are for classifiers; images have latent_l2")
     elif not isinstance(inputs, Images) and l2:
-        raise UserError("optim.generated_l2 is for generated kernels; a language model's weights are only scaled")
+        raise UserError("optim.generated_l2 is for generated kernels; a recurrent network's weights are only scaled")
+    if isinstance(inputs, Strokes) and trainer.label_smoothing:
+        raise UserError("trainer.label_smoothing is for classes and symbols; a pen stroke's next point has a density")
 
 
 def check_tasks(config: Config, inputs: Tasks) -> None:

@@ -6,7 +6,8 @@
 The project's own and those of a module named in plugins=[...] are registered alike; a name is registered once. What is
 decorated differs from group to group:
 
-- target: (config, inputs) -> nn.Module. `takes`: the word of the inputs that it is for (images, text, coordinates).
+- target: (config, inputs) -> nn.Module. `takes`: the word of the inputs that it is for (images, text, strokes,
+  coordinates), or several.
 - hypernet: (config, {name: initial value of a parameter to generate}) -> nn.Module whose forward() gives
   {name: tensor}. With conditional=True (config, values, size) -> the same, or, for size > 0, a module whose forward
   takes a condition [..., size] and gives {name: [..., *shape]}.
@@ -106,7 +107,8 @@ def check_choice(group: str, name: str, module: str, schema: Any, facts: Mapping
             raise UserError(f"{said} without a schema: a dataclass of its keys that derives from {base}")
         if group == "data" and not hasattr(schema, "KIND"):
             raise UserError(f"{said} with a schema that has no KIND, the word for what sort of data it is")
-    if group in NEEDED and not isinstance(facts.get(NEEDED[group]), str):
+    word = facts.get(NEEDED[group]) if group in NEEDED else ""
+    if not all(isinstance(one, str) for one in (word if isinstance(word, tuple) and word else [word])):
         raise UserError(f"{said} without {NEEDED[group]}=...: what it is for (images, text, ...)")
 
 

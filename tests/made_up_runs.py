@@ -52,8 +52,10 @@ def made_up_run(
     folder = outputs / data / (name or f"{config['model']}-s{seed}-{len(list(outputs.glob('*/*'))):08x}")
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(text)
-    is_text = config["data"]["kind"] == "text"
-    metric = "bpc" if is_text else "accuracy"
+    kind = config["data"]["kind"]
+    metric, task = {"text": ("bpc", "language_modeling"), "strokes": ("nats", "stroke_modeling")}.get(
+        kind, ("accuracy", "classification")
+    )
     rows = [{"step": step, "epoch": step / 10, "lr": 1e-3} for step in range(20, steps + 1, 20)]
     rows += [{"step": step, f"val/{metric}": test * step / steps} for step in range(20, steps + 1, 20)]
     (folder / "metrics.jsonl").write_text(
@@ -65,7 +67,7 @@ def made_up_run(
         "target": config["target"].get("name", config["target"]["kind"]),
         "hypernet": config["hypernet"]["kind"],
         "data": data,
-        "task": "language_modeling" if is_text else "classification",
+        "task": task,
         "seed": seed,
         "params/trainable": trainable,
         "params/generated": 0,
@@ -78,7 +80,7 @@ def made_up_run(
         "time/train_s": 20.0,
         "throughput/examples_per_s": 5000.0,
     }
-    if is_text:
+    if kind in ("text", "strokes"):
         facts["throughput/tokens_per_s"] = 320000.0
     if config["paper"]:
         facts |= {f"paper/{key}": config["paper"][key] for key in ("params", "metric", "value")}

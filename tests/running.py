@@ -269,7 +269,7 @@ def assert_same_run(folder: Path, reference: Path) -> None:
         states = [checkpoint(path / "checkpoints" / name) for path in (folder, reference)]
         for state in states:
             state.pop("metrics_position", None)  # bytes: the times in the rows have more or fewer digits
-            for key in ("train_s", "timed_s", "timed_examples", "made_with"):
+            for key in ("train_s", "timed_s", "timed_examples", "timed_tokens", "made_with"):
                 state.get("loop", {}).pop(key, None)
         assert_same_bits(states[0], states[1], name)
     ours, theirs = ([without_clock(row) for row in rows(path)] for path in (folder, reference))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,16 +17,18 @@ from hyperrun.config import Config
 from hyperrun.data import (
     ImageData,
     ImageSplit,
+    RawStrokes,
     inputs_of,
     looks_of,
     make_set,
+    make_strokes,
     make_text,
     number_characters,
     published_name,
 )
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
-from hyperrun.inputs import Images, Symbols
+from hyperrun.inputs import Images, Strokes, Symbols
 from hyperrun.models import counted
 from hyperrun.registry import choices
 from hyperrun.tasks import build_task
@@ -34,7 +37,9 @@ from hyperrun.training.optim import build_optimizers
 
 WORLD = World(0, 1, torch.device("cpu"))
 MODELS = list(files("model"))
-DATA = [name for name in files("data") if name not in ("image_folder", "text")]  # which name a place of one's own
+OWN = ("image_folder", "text", "strokes")  # which name a place of one's own
+ALIKE = ("kanji", "omniglot_strokes", "sheep")  # to a model they look like font_strokes
+DATA = [name for name in files("data") if name not in (*OWN, *ALIKE)]
 HYPERNETS = ("", "none", "static", "chunked", "mlp", "dynamic")
 """The preset's own first."""
 SMALL: dict[str, dict[str, Any]] = {
@@ -69,7 +74,16 @@ def made_up(name: str, looks: Any) -> Any:
         vocabulary, ids = number_characters([symbols * (1 + 20_000 // looks.vocabulary)] * 3)
         return make_text(name, train=ids[0], val=ids[1], test=ids[2], vocabulary=vocabulary)
 
-    return images if isinstance(looks, Images) else text
+    def strokes(cfg: Any) -> Any:
+        def split(count: int) -> RawStrokes:
+            lengths = np.arange(count) % 9 + max(2, cfg.min_points)
+            points = np.random.default_rng(0).normal(size=(lengths.sum(), 3)) * [1, 1, 0]
+            return RawStrokes(points, np.append(0, lengths.cumsum()), name)
+
+        return make_strokes(name, cfg, train=split(40), val=split(10))
+
+    kinds = {Images: images, Strokes: strokes}
+    return next((kind for looks_like, kind in kinds.items() if isinstance(looks, looks_like)), text)
 
 
 @pytest.fixture
@@ -131,7 +145,7 @@ def test_dry_run_and_training_refuse_the_same_lines_in_the_same_words(model: str
             "model=hypermlp data=split_digits optim.generated_l2=1e-4",
             "generated_l2 is for one set of generated kernels",
         ),
-        ("model=lstm data=pydocs optim.generated_l2=1e-4", "a language model's weights are only scaled"),
+        ("model=lstm data=pydocs optim.generated_l2=1e-4", "a recurrent network's weights are only scaled"),
         ("model=mlp data=split_digits data.order=continual trainer.max_steps=4", "raise trainer.max_steps"),
         ("model=hyperresnet target.depth=10 data=split_digits", "has batch norms"),
         ("model=mlp data=split_digits trainer.batch_size=4", "no example for each of the 5 tasks"),
@@ -141,6 +155,11 @@ def test_dry_run_and_training_refuse_the_same_lines_in_the_same_words(model: str
         ("model=cnn data=digits optim=muon optim.decay_on=[biases]", "finds no matrices"),
         ("model=hyperlstm data=digits", "target=recurrent does not take images"),
         ("model=hypercnn data=pydocs", "target=cnn does not take text"),
+        ("model=hypercnn data=font_strokes", "target=cnn does not take strokes"),
+        ("model=lstm data=font_strokes target.embedding=8", "target.embedding is for the symbols of a text"),
+        ("model=lstm data=font_strokes trainer.label_smoothing=0.1", "a pen stroke's next point has a density"),
+        ("model=lstm data=font_strokes optim.generated_l2=1e-4", "a recurrent network's weights are only scaled"),
+        ("model=lstm data=pydocs target.mixtures=3", "target.mixtures is for pen strokes"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_by_both(line: str, words: str) -> None:
@@ -149,7 +168,7 @@ def test_settings_that_mean_nothing_are_refused_by_both(line: str, words: str) -
     assert said(trained, config) == said(counted, config)
 
 
-@pytest.mark.parametrize("name", ["digits", "pydocs", "split_digits"])
+@pytest.mark.parametrize("name", ["digits", "pydocs", "split_digits", "font_strokes"])
 def test_what_the_data_look_like_is_known_before_they_are_read(name: str) -> None:
     from hyperrun.data import load
 

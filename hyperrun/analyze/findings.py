@@ -12,7 +12,7 @@ from torch import Tensor
 from hyperrun.load import LoadedRun
 
 SPLITS = ("val", "test")
-"""Parts of a text, or of the images of tasks, that a model was not trained on."""
+"""Parts of a text, of pen strokes, or of the images of tasks, that a model was not trained on."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Reader:
 
     split: str = "val"
     symbols: int = 5000
-    """Of the split that a recurrent model reads, from its beginning."""
+    """Of the split that a recurrent model reads, from its beginning; of pen strokes, points of whole sequences."""
 
 
 def some_of(names: Sequence[str], most: int = 3) -> str:

@@ -59,9 +59,7 @@ def sample_images(
     Raises:
         UserError: no such run, a damaged checkpoint, a picture that would be too large, a place that cannot be written.
     """
-    path = out or find_run(run).path / "samples.png"
-    if path.suffix.lower() != ".png":
-        raise UserError(f"--out must be a file that ends in .png, not {path}")
+    path = samples_path(run, out)
     with task_of_run(run, which) as (_, task, _):
         assert isinstance(task, ImageFitting)
         test, own_side = task.data.test, task.data.image_size
@@ -92,6 +90,18 @@ def sample_images(
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     return Samples(path, side, count, each.mean().item())
+
+
+def samples_path(run: str, out: Path | None) -> Path:
+    """Return where the picture of a run's samples goes: RUN/samples.png unless `out` says otherwise.
+
+    Raises:
+        UserError: no such run, or a place that is no png file.
+    """
+    path = out or find_run(run).path / "samples.png"
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--out must be a file that ends in .png, not {path}")
+    return path
 
 
 @torch.no_grad()

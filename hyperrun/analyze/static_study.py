@@ -11,7 +11,7 @@ from hyperrun.analyze.embedding_pictures import draw_projection, draw_similarity
 from hyperrun.analyze.embeddings import Embeddings, layer_embeddings
 from hyperrun.analyze.findings import Findings, Reader, Runs, rounded, some_of
 from hyperrun.analyze.kernel_pictures import Kernel, chosen_layers, draw_kernels
-from hyperrun.analyze.recurrent_states import recurrent_target
+from hyperrun.analyze.recurrent.states import recurrent_target
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.load import LoadedRun

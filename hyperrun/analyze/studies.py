@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from hyperrun.analyze.conditional_study import is_of_images, is_of_tasks, study_images, study_tasks
 from hyperrun.analyze.findings import Findings, Reader, Runs
-from hyperrun.analyze.recurrent_study import is_recurrent, study_recurrent
+from hyperrun.analyze.recurrent.stroke_study import reads_strokes, study_strokes
+from hyperrun.analyze.recurrent.text_study import is_recurrent, study_recurrent
 from hyperrun.analyze.static_study import has_fixed_weights, study_static
 from hyperrun.analyze.training_study import study_training
 from hyperrun.errors import UserError, printable
@@ -23,6 +24,7 @@ from hyperrun.runs.reading import Unreadable, read_run
 STUDIES: dict[str, tuple[Callable[[LoadedRun], bool], Callable[[Runs, Reader, Findings], None]]] = {
     "static": (has_fixed_weights, study_static),
     "recurrent": (is_recurrent, study_recurrent),
+    "strokes": (reads_strokes, study_strokes),
     "conditional": (is_of_tasks, study_tasks),
     "images": (is_of_images, study_images),
 }
@@ -35,8 +37,8 @@ LONGEST_LABEL = 48
 def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> Findings:
     """Return the pictures, pages and numbers of runs, those of one kind side by side.
 
-    split: "val" or "test", the part of a text that recurrent models read, and of the images of tasks; symbols: how much
-        of a text, from its beginning.
+    split: "val" or "test", the part of a text or of pen strokes that recurrent models read, and of the images of tasks;
+        symbols: how much of a text, from its beginning, or how many points of strokes.
 
     Raises:
         UserError: a run of a kind for which there is nothing to see; a text that is missing or another than the run's;

@@ -23,9 +23,9 @@ from hyperrun.tracking.console import ONE_LINE_EACH, Console, show
 NUMBERS = "analysis.json"
 
 ABOUT = """Draw the paper's figures from runs, those of several side by side: kernels, embeddings of layers, and norms
-over training, of weights that are generated once; hidden activations, gates, and how the weights change along a text,
-of recurrent models; weights over tasks or images, and what lies between two. Pictures, pages and analysis.json replace
-those of an earlier call in the same place."""
+over training, of weights that are generated once; hidden activations, gates, and how the weights change along a text or
+a line of handwriting, of recurrent models; weights over tasks or images, and what lies between two. Pictures, pages and
+analysis.json replace those of an earlier call in the same place."""
 
 
 def main(argv: list[str]) -> int:
@@ -33,8 +33,13 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help=FOLDER)
     parser.add_out("DIR", "where to (default: RUN/analysis; of several runs ./analysis)")
-    add("--split", choices=list(SPLITS), default="val", help="which part of a text, or of tasks' images (default: val)")
-    add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols (default: 5000)")
+    add(
+        "--split",
+        choices=list(SPLITS),
+        default="val",
+        help="which part of a text, of strokes, or of tasks' images (default: val)",
+    )
+    add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols, or points (default: 5000)")
     parser.add_checkpoint()
     parser.add_plugins("the runs were made with")
     parser.add_json("print one JSON object: what analysis.json says")
@@ -104,7 +109,10 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
     console = Console()
     recurrent = findings.numbers.get("recurrent")
     if recurrent:
-        show(saturation_table(recurrent))
+        show(saturation_table(recurrent, "text", "symbols", "bits_per_symbol"))
+    strokes = findings.numbers.get("strokes")
+    if strokes:
+        show(saturation_table(strokes, "strokes", "points", "nats_per_point"))
     of_tasks = {label: found for label, found in findings.numbers.get("conditional", {}).items() if "tasks" in found}
     if of_tasks:
         show(task_table(of_tasks))
@@ -119,22 +127,23 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
         console.say(line)
 
 
-def saturation_table(recurrent: dict) -> Table:
-    """Return which part of the values is saturated, for each model and layer.
+def saturation_table(recurrent: dict, of: str, parts: str, figure: str) -> Table:
+    """Return which part of the values is saturated, for each model and layer, and how well it predicts.
 
     hidden is what the output gate lets through: tanh(c), with layer norm tanh(LN(c)); cell is then tanh(c) itself.
+    of: what was read ("text", "strokes"); parts: of what it is made; figure: the last column ("bits_per_symbol").
     """
-    text = next(iter(recurrent.values()))["text"]
-    about = f"saturated beyond 0.95 (gates: below 0.05, too), {text['symbols']:,} symbols of {text['split']}"
+    read = next(iter(recurrent.values()))[of]
+    about = f"saturated beyond 0.95 (gates: below 0.05, too), {read[parts]:,} {parts} of {read['split']}"
     table = Table(title=about, title_justify="left", **ONE_LINE_EACH)
     values = ["hidden", *(["cell"] if any("cell" in r["layers"][0] for r in recurrent.values()) else []), *"igfo"]
-    for column in ("model", *values, "bits/symbol"):
+    for column in ("model", *values, figure.replace("_per_", "/")):
         table.add_column(column, justify="left" if column == "model" else "right")
     for label, found in recurrent.items():
         for n, layer in enumerate(found["layers"]):
             name = f"{label}, layer {n + 1}" if len(found["layers"]) > 1 else label
             shares = [share(layer[key]["saturated"]) if key in layer else "" for key in values]
-            table.add_row(name, *shares, f"{found['bits_per_symbol']:.3f}")
+            table.add_row(name, *shares, f"{found[figure]:.3f}")
     return table
 
 

@@ -24,6 +24,7 @@ from hyperrun.runs.naming import NAMES, labels
 from hyperrun.runs.reading import computed_keys
 from hyperrun.targets import takes_coordinates
 from hyperrun.tasks import Task, build_task
+from hyperrun.tasks.stroke_modeling import StrokeModeling, sample_strokes
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.environment import device_name, git_commit
 from hyperrun.training.distributed import World, join_world
@@ -32,6 +33,9 @@ from hyperrun.training.precision import Precision, choose_matmul_precision, choo
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.step import TrainingStep
 from hyperrun.training.timing import WARM_UP_STEPS, in_turn, wait
+
+SIDE_BY_SIDE, DRAWN = 8, 100
+"""Sequences of pen strokes that are drawn at a time, and points of each."""
 
 
 def main(argv: list[str]) -> int:
@@ -108,6 +112,8 @@ class Contender:
     precision: str
     memory: float | None
     """MiB of GPU memory that its first steps took at most; None on a CPU."""
+    sample: Callable[[], None] | None
+    """Draws DRAWN points for each of SIDE_BY_SIDE sequences; None of models that draw no strokes."""
 
 
 def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any]:
@@ -132,6 +138,7 @@ def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any
                 "step_s_quartiles": quartiles(seconds),
                 "examples_per_s": one.examples / statistics.median(seconds),
                 "gpu_memory_mib": one.memory,
+                "drawn_points_per_s": points_per_s(one.sample, rounds),
                 "direct": direct,
                 "ratio": statistics.median(ratios) if ratios else None,
                 "ratio_quartiles": quartiles(ratios),
@@ -167,7 +174,26 @@ def contender(config: Config, world: World) -> Contender:
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     trainable = count_parameters(task.model).trainable
     examples = task.examples_per_batch * config.trainer.accumulate
-    return Contender(step, trainable, examples, task.unit, precision.name, memory)
+    return Contender(step, trainable, examples, task.unit, precision.name, memory, sampling(task, precision))
+
+
+def sampling(task: Task, precision: Precision) -> Callable[[], None] | None:
+    """Return what draws DRAWN points for each of SIDE_BY_SIDE sequences; None of models that draw no strokes."""
+    if not isinstance(task, StrokeModeling):
+        return None
+
+    def one() -> None:
+        sample_strokes(task.model, SIDE_BY_SIDE, temperature=1.0, seed=0, max_points=DRAWN, precision=precision)
+
+    return one
+
+
+def points_per_s(sample: Callable[[], None] | None, rounds: int) -> float | None:
+    """Return how many points are drawn in a second, of all sequences together: the median of so many rounds."""
+    if sample is None:
+        return None
+    sample()  # what is made at the first call is not to count
+    return SIDE_BY_SIDE * DRAWN / statistics.median(in_turn({"sample": sample}, rounds, warm_up=0)["sample"])
 
 
 def training_step(task: Task, config: Config, precision: Precision, world: World) -> Callable[[], None]:
@@ -186,8 +212,10 @@ def table(report: dict[str, Any]) -> Table:
     """Return the rows as they are read: medians, and quartiles of the ratio."""
     found = Table(title="a training step, in turn", title_justify="left", **ONE_LINE_EACH)
     memory = any(row["gpu_memory_mib"] is not None for row in report["rows"])
+    strokes = any(row["drawn_points_per_s"] is not None for row in report["rows"])
     columns = ["model", "trainable", "batch", "precision", "step", "per second", "of direct"]
-    for column in [*columns, *(["GPU memory"] if memory else [])]:
+    columns += ["GPU memory"] * memory + [f"draws {SIDE_BY_SIDE} side by side"] * strokes
+    for column in columns:
         found.add_column(column, justify="left" if column in ("model", "precision") else "right")
     for row in report["rows"]:
         cells = [row["model"], f"{row['trainable']:,}", f"{row['batch']:,}", row["precision"]]
@@ -198,5 +226,8 @@ def table(report: dict[str, Any]) -> Table:
         cells.append(ratio)
         if memory:
             cells.append(f"{row['gpu_memory_mib']:,.0f} MiB")
+        if strokes:
+            drawn = row["drawn_points_per_s"]
+            cells.append(f"{drawn:,.0f} points/s" if drawn is not None else "")
         found.add_row(*cells)
     return found

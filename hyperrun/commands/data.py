@@ -17,15 +17,19 @@ from hyperrun.data import FORMS, data_root, form_and_base, names_of, source_of
 from hyperrun.data.fetch import download, in_words
 from hyperrun.data.folder import class_names, left_out, scan
 from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
+from hyperrun.data.strokes.own_file import ALLOWED
 from hyperrun.errors import UserError, choose, nearest
 
 OPTIONS = ("--root", "--download", "--json", "--help")
 BUNDLED = {
     "digits": "comes with scikit-learn: nothing to fetch",
     "pydocs": f"comes with Python {platform.python_version()}: nothing to fetch",
+    "font_strokes": "comes with matplotlib (its fonts): nothing to fetch",
 }
-YOUR_OWN = {"image_folder": "data.root=DIR", "text": "data.path=FILE"}
+YOUR_OWN = {"image_folder": "data.root=DIR", "text": "data.path=FILE", "strokes": "data.path=FILE.npz"}
 """Sets that are the user's own -> the key that says where they are."""
+KINDS = ("images", "text", "strokes")
+"""In the order in which the sets are listed."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +48,11 @@ def main(argv: list[str]) -> int:
         return show_folder(args)
     if args.name == "text":
         raise UserError("text is your own file: hyperrun train model=hyperlstm data=text data.path=FILE reads it")
+    if args.name == "strokes":
+        raise UserError(
+            "strokes is your own file: hyperrun train model=hyperlstm data=strokes data.path=FILE.npz reads it; "
+            f"{ALLOWED}; the columns are dx, dy and pen up (1: the pen is lifted after the point)"
+        )
     source = source_of(args.name)
     if source is None:
         report = {"name": args.name, "status": OK, "note": BUNDLED.get(args.name, "from a plugin")}
@@ -79,8 +88,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def names() -> list[str]:
-    """Return every data set's name: images, then texts."""
-    return [*names_of("images"), *names_of("text")]
+    """Return every data set's name, kind after kind."""
+    return [name for kind in KINDS for name in names_of(kind)]
 
 
 # ---------------------------------------------------------------- what is there
@@ -111,7 +120,7 @@ def list_sets(args: argparse.Namespace) -> int:
     else:
         print(f"looking in {root} ({_why(args)})")
         for row in rows:
-            print(f"  {row['name']:14} {row['status']:11} {row['files']}")
+            print(f"  {row['name']:16} {row['status']:11} {row['files']}")
     return 0
 
 
@@ -156,11 +165,17 @@ def best_form(states: list[FormState]) -> FormState:
 def _hint(source: Source, status: str, args: argparse.Namespace) -> str:
     at = f" --root {shlex.quote(args.root)}" if args.root else ""
     command = f"hyperrun data {source.name}{at} --download"
-    model = "model=hyperlstm " if source.name in names_of("text") else ""  # the default target takes images
+    # the default target takes images
+    model = "" if source.name in names_of("images") else "model=hyperlstm "
     train = f"hyperrun train {model}data={source.name}" + (f" data.root={shlex.quote(args.root)}" if args.root else "")
     return {
         OK: f"complete, as published: {train}",
-        UNCHECKABLE: f"complete, but these files have no published checksums: {train} data.verify=false, or {command}",
+        UNCHECKABLE: (
+            f"complete; what is in these files is checked as they are read: {train}"
+            if source.checked_by_content
+            else f"complete, but these files have no published checksums: {train} data.verify=false"
+            + ("" if source.by_hand else f", or {command}")
+        ),
         DIFFERS: f"complete, but not as published; {source.by_hand or f'fetch it anew: {command}'}",
         MISSING: f"incomplete; {source.by_hand or f'fetch it: {command}'}",
     }[status]

@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
     for column in ("split", *result["val"]):
         table.add_column(column, justify="left" if column == "split" else "right")
     for split in ("val", "test"):
-        table.add_row(split, *(f"{value:.4f}" for value in result[split].values()))
+        found = result[split]
+        table.add_row(split, *(f"{value:.4f}" for value in found.values()) if found else ["no such split"])
     Console().rich.print(table)
     return 0
 
@@ -52,6 +53,8 @@ def evaluate_run(
 ) -> dict:
     """Return {"val": {metric: value}, "test": {...}, "model", "data", "checkpoint", "precision"} of a run folder.
 
+    Of data without a test split "test" is None.
+
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
     """
@@ -62,5 +65,5 @@ def evaluate_run(
             "data": config.data.name,
             "checkpoint": which,
             "precision": chosen.name,
-            **{split: task.evaluate(split, chosen) for split in ("val", "test")},
+            **{split: task.evaluate(split, chosen) if split in task.splits else None for split in ("val", "test")},
         }

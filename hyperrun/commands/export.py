@@ -16,7 +16,7 @@ from hyperrun.config import Config, to_dict
 from hyperrun.data.kinds import ImageData, TaskData
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized, materialize
-from hyperrun.inputs import Images, Symbols
+from hyperrun.inputs import Images, Strokes, Symbols
 from hyperrun.load import LoadedRun, load_run
 from hyperrun.prediction import Preparation, in_words, preparation_of, rounded
 from hyperrun.registry import chosen
@@ -129,7 +129,7 @@ def example(loaded: LoadedRun) -> Tensor:
     """Return two images of the right shape, of zeros (of one the batch would be taken for a constant)."""
     inputs = loaded.inputs.of_one()
     if not isinstance(inputs, Images):
-        raise UserError("ONNX and pt2 are for runs on images; a language model is written as safetensors")
+        raise UserError("ONNX and pt2 are for runs on images; a model of sequences is written as safetensors")
     return torch.zeros(2, inputs.channels, inputs.size, inputs.size)
 
 
@@ -203,6 +203,14 @@ def describe_data(loaded: LoadedRun, prepared: Preparation | None) -> str:
     if isinstance(inputs, Symbols):
         symbols = inputs.vocabulary
         return f"Token ids, int64 [batch, time], of a vocabulary of {symbols}; logits [batch, time, {symbols}]."
+    if isinstance(inputs, Strokes):
+        assert loaded.scale is not None
+        outputs = 6 * loaded.config.target.mixtures + 1  # pyright: ignore[reportAttributeAccessIssue]
+        return (
+            f"Pen strokes, float32 [batch, time, 3]: dx, dy, pen up; outputs [batch, time, {outputs}], the parameters "
+            "of the next point's density (hyperrun.tasks.mixture_density).\n"
+            f"dx and dy less their mean {loaded.scale.mean.tolist()}, over their deviation {loaded.scale.std.tolist()}."
+        )
     assert isinstance(inputs, Images) and prepared is not None
     shape = f"[batch, {inputs.channels}, {inputs.size}, {inputs.size}]"
     return f"Images, float32 {shape}; logits [batch, {inputs.classes}].\n\n{in_words(prepared)}"

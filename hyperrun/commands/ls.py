@@ -48,13 +48,13 @@ def main(argv: list[str]) -> int:
 def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     """Return one dict for each choice of a group; models and experiments with their counts."""
     from hyperrun.hydra_app.compose import compose_config
-    from hyperrun.registry import chosen
+    from hyperrun.targets import taken_by
 
     group = GROUPS[what]
     found = [{"name": name, "about": about(path)} for name, path in choices(group).items()]
     if what == "models":
         for entry in found:
-            of_text = chosen("target", compose_config([f"model={entry['name']}"]).target.kind).facts["takes"] == "text"
+            of_text = "text" in taken_by(compose_config([f"model={entry['name']}"]).target.kind)
             entry |= counts([f"model={entry['name']}", f"data={text if of_text else data}"])
     if what == "experiments":
         for entry in found:
@@ -76,13 +76,13 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
     hypernet that makes this parameter, where it is generated).
     """
-    from hyperrun.data import TextData, inputs_of, looks_of, names_of, published_name
+    from hyperrun.data import StrokeData, TextData, inputs_of, looks_of, names_of, published_name
     from hyperrun.hydra_app.compose import compose_config
     from hyperrun.hypernets import as_hypernetized, count_parameters
     from hyperrun.models import model_of_shapes
 
     config = compose_config(overrides)
-    if not isinstance(config.data, TextData):
+    if not isinstance(config.data, TextData | StrokeData):
         choose("data set", published_name(config.data), [name for name in names_of("images") if looks_of(name)])
     inputs = inputs_of(config.data)
     try:
@@ -139,7 +139,11 @@ def paper_cell(row: dict[str, Any]) -> str:
     if "paper/value" not in row:
         return ""
     value = row["paper/value"]
-    figures = {"test_error": f"{value}% error", "test_bpc": f"{value:.3f} bits per character"}
+    figures = {
+        "test_error": f"{value}% error",
+        "test_bpc": f"{value:.3f} bits per character",
+        "val_nats": f"{value:,.0f} nats",
+    }
     figure = figures.get(row["paper/metric"], value)
     part = row["paper/part"]
     of = f" for {part} (ours {row['params/counted']:,})" if part else ""

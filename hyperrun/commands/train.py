@@ -207,6 +207,9 @@ def announce(
         console.say(f"params   {config.params:,} asked for: target.{width_of(config.target)} is {off:+.1%} off")
     console.say(f"data     {task.describe_data()}")
     console.say(f"device   {facts['device']}; {precision.name}: {precision.reason}")
+    memory = task.memory()
+    if memory is not None:
+        console.say(f"memory   about {memory / 2**30:,.2g} GiB for the longest batch, parameters and optimizer")
     for note in task.warnings():
         console.warn(note)
     if not facts.get("data/verified", True):
@@ -225,10 +228,13 @@ def announce(
 def select_and_test(
     task: Task, folder: RunFolder, precision: Precision, world: World, state: LoopState, config: Config
 ) -> dict[str, Any]:
-    """Load the selected checkpoint, read the test data for the only time, and return the rest of summary.json."""
+    """Load the selected checkpoint, read the test data for the only time, and return the rest of summary.json.
+
+    Of data without a test split it says so: null is the test figure.
+    """
     best = checkpoint.load(folder.checkpoints / "best.pt", world.device)
     task.model.load_state_dict(best["model"])
-    test = task.evaluate("test", precision)
+    test = task.evaluate("test", precision) if "test" in task.splits else {task.metric: None}
     return {
         "status": "finished",
         **state.made_with,

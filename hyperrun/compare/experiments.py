@@ -44,6 +44,8 @@ class Section:
     title: str
     metric: Metric | None
     """None where nothing was run and nothing published."""
+    split: str = "test"
+    """Where the figures come from: test, or validation of data without a test split."""
     rows: list[tuple[Experiment, Group | None]] = field(default_factory=list)
 
 
@@ -60,14 +62,16 @@ def sections(comparisons: Sequence[Comparison], experiments: Iterable[Experiment
     found: dict[str, Section] = {}
     for experiment, comparison, group in placed:
         title = f"{experiment.name.partition('/')[0]}: {comparison.data}"
-        section = found.setdefault(title, Section(title, comparison.metric))
+        section = found.setdefault(title, Section(title, comparison.metric, comparison.split))
         section.rows.append((experiment, group))
     for experiment in known.values():
         if experiment.name in run:
             continue
         title = f"{experiment.name.partition('/')[0]}: {experiment.data}"
         metric = experiment.paper_figure
-        section = found.setdefault(title, Section(title, metric[0] if metric else None))
+        alone = experiment.paper is not None and experiment.paper.metric.startswith("val_")
+        split = "validation" if alone else "test"
+        section = found.setdefault(title, Section(title, metric[0] if metric else None, split))
         section.rows.append((experiment, None))
     order = sorted(
         known, key=lambda name: (known[name].paper is None, name)

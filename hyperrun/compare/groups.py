@@ -76,9 +76,15 @@ class Group:
     def seeds(self) -> list[Any]:
         return [run.summary["seed"] for run in self.runs]
 
+    @property
+    def tested(self) -> bool:
+        """Whether the data have a test split; without one the summaries say null for its figure."""
+        return all(run.summary.get(f"test/{self.metric.name}", 0) is not None for run in self.runs)
+
     @cached_property
     def test(self) -> Figure:
-        return self._figure(f"test/{self.metric.name}")
+        """The figure that groups are compared by: on the test split, or on the validation split if that is all."""
+        return self._figure(f"{'test' if self.tested else 'val'}/{self.metric.name}")
 
     @cached_property
     def val(self) -> Figure:
@@ -156,8 +162,14 @@ class Comparison:
         return "higher is better" if self.metric.higher_is_better else "lower is better"
 
     @property
+    def split(self) -> str:
+        """Where the figures come from that are compared: test, or validation if the data have no test split."""
+        return "test" if all(group.tested for group in self.groups) else "validation"
+
+    @property
     def title(self) -> str:
-        return f"{self.data}: test {self.metric.name}, {self.better}"
+        alone = "" if self.split == "test" else " (no test split)"
+        return f"{self.data}: {self.split} {self.metric.name}{alone}, {self.better}"
 
 
 def compare(runs: Runs) -> list[Comparison]:

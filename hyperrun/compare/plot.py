@@ -182,7 +182,7 @@ def set_axes(panel: Axes, comparison: Comparison, counts: Sequence[float]) -> No
     panel.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     panel.margins(y=0.12)
     panel.set_xlabel("trainable parameters")
-    panel.set_ylabel(f"test {comparison.metric.heading} ({comparison.better})")
+    panel.set_ylabel(f"{comparison.split} {comparison.metric.heading} ({comparison.better})")
     panel.set_title(comparison.data, loc="left", parse_math=False)
 
 

@@ -41,6 +41,10 @@ What that page printed of them stands in `{GONE}`, beside the run folders. Nothi
 training them again can check their figures.
 """
 
+ABOUT_VALIDATION = """Figures marked *validation* are of data that have no test split: they are the best that was seen
+on the split that chose the checkpoint, as is the published figure beside them.
+"""
+
 PRIVATE = ("outputs=", "tracking.", "data.root=", "sweep=", "seed=")
 """Words of a command that say where files are, or in whose place those of all seeds stand."""
 
@@ -63,6 +67,8 @@ def results_page(
     lines = [HEAD.format(typed=typed)]
     if any(group.gone for comparison in comparisons for group in comparison.groups):
         lines.append(ABOUT_GONE.format(page=md_cell(gone_from or "an earlier page")))
+    if any(not group.tested for comparison in comparisons for group in comparison.groups):
+        lines.append(ABOUT_VALIDATION)
     if picture is not None:
         lines += [f"![trainable parameters against the test metric]({picture})", ""]
     lines += in_short(found)
@@ -128,7 +134,7 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
             ours = test_cell(group, unfinished)
             cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.least("time/train_s"))]
         rows.append([name_cell(experiment, group, section), *cells])
-    figure = f"test {section.metric.heading}" if section.metric else "test"
+    figure = f"{section.split} {section.metric.heading}" if section.metric else section.split
     return markdown_table(
         ["experiment", "parameters", "compression", figure, "paper", "the paper's parameters", "time"], rows
     )
@@ -141,7 +147,8 @@ def is_of(run: Run, experiment: Experiment) -> bool:
 def test_cell(group: Group, unfinished: Sequence[Run] = ()) -> str:
     """Return the test figure, and what has to be known beside it."""
     gone = f", {FOLDER_GONE}" if group.gone else ""
-    return figure_text(group.metric, group.test) + gone + also_begun(group, unfinished)
+    split = "" if group.tested else ", validation"
+    return figure_text(group.metric, group.test) + split + gone + also_begun(group, unfinished)
 
 
 def also_begun(group: Group, unfinished: Sequence[Run]) -> str:

@@ -64,7 +64,9 @@ def text_plot(comparison: Comparison, width: int) -> list[Text]:
     for number, (group, value) in enumerate(zip(groups, values, strict=True), 1):
         place(math.log10(group.trainable), value, str(number), "bold green" if group.on_front else None)
 
-    lines = [Text(f"test {metric.heading} ({comparison.better}), {comparison.data}"[:width], style="bold")]
+    lines = [
+        Text(f"{comparison.split} {metric.heading} ({comparison.better}), {comparison.data}"[:width], style="bold")
+    ]
     for row in range(HEIGHT):
         line = Text(f"{labels.get(row, ''):>{gutter - 2}} {'┤' if row in labels else '│'}")
         for character, style in grid[row]:

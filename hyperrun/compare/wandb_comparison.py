@@ -85,10 +85,11 @@ def panels(comparison: Comparison) -> dict[str, Any]:
         row["seeds"], row["runs"] = " ".join(map(str, row["seeds"])), " ".join(row["runs"])
     table = wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])
     name = re.sub(r"[^\w.-]+", "_", comparison.data)
+    shown = "test/mean" if comparison.split == "test" else "val/mean"
     image = Image.open(io.BytesIO(picture(draw([comparison]), "png")))
     return {
         f"{name}/table": table,
-        f"{name}/scatter": wandb.plot.scatter(table, "params/trainable", "test/mean", title=comparison.title),
+        f"{name}/scatter": wandb.plot.scatter(table, "params/trainable", shown, title=comparison.title),
         f"{name}/plot": wandb.Image(image, caption=comparison.title),
     }
 

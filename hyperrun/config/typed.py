@@ -40,6 +40,7 @@ NOT_IN_HASH = (
 
 ADDED_LATER: dict[tuple[str, str], dict[str, Any]] = {
     ("hypernet", "dynamic"): {"include": [], "exclude": []},
+    ("target", "recurrent"): {"mixtures": 20},
 }
 """(group, kind) -> keys that a later version added, with the value that computes what was computed before them.
 

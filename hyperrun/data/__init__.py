@@ -17,6 +17,9 @@ your own that is more than a file (data=text reads those) is a function to a `Te
         vocabulary, (train, val, test) = number_characters([..., ..., ...])     # three texts
         return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
 
+Pen strokes of your own that are more than a file (data=strokes reads those) are a function to a `StrokeSet`, which
+`make_strokes` makes of `RawStrokes`.
+
 `looks=Images(1, 28, 10, train=60_000)`, where it is known beforehand, lets hyperrun count parameters without reading
 the set; `source`, a function to a `Source`, says where its files come from.
 """
@@ -33,12 +36,14 @@ from hyperrun.config import DataConfig
 # They register, in the order in which lists show them.
 # isort: off
 from hyperrun.data import digits, mnist, cifar, svhn, folder, text, corpora  # noqa: F401
+from hyperrun.data.strokes import font_strokes, sketch_rnn, iam_online, own_file  # noqa: F401
 
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
-from hyperrun.data.kinds import ImageData, TaskData, TextData
+from hyperrun.data.kinds import ImageData, StrokeData, TaskData, TextData
 from hyperrun.data.learned import LearnedImages
 from hyperrun.data.sources import Source, data_root
+from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
 from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
@@ -53,6 +58,10 @@ __all__ = [
     "ImageSet",
     "ImageSplit",
     "LearnedImages",
+    "RawStrokes",
+    "StrokeData",
+    "StrokeSet",
+    "StrokeSplit",
     "TaskData",
     "TaskSet",
     "TextData",
@@ -63,10 +72,12 @@ __all__ = [
     "inputs_of",
     "load",
     "load_images",
+    "load_strokes",
     "load_tasks",
     "load_text",
     "looks_of",
     "make_set",
+    "make_strokes",
     "make_text",
     "names_of",
     "number_bytes",
@@ -86,6 +97,8 @@ ONLY_FEEDING = (
     "sequence_length",
     "eval_streams",
     "eval_burn_in",
+    "scale",
+    "buckets",
 )
 """Keys that do not change what is read, so that a sweep over them reads the set once."""
 KEPT = 2
@@ -97,7 +110,7 @@ Set = TypeVar("Set")
 
 
 def names_of(kind: str) -> list[str]:
-    """Return the names of the registered sets of a kind (images, text), in the order in which they were registered."""
+    """Return the names of the registered sets of a kind (images, text, strokes), in the order of their registration."""
     return [name for name, one in choices("data").items() if one.schema.KIND == kind]
 
 
@@ -138,6 +151,16 @@ def load_text(cfg: TextData) -> TextSet:
             unit or fractions that the set does not have; a text too short to be split.
     """
     return _read_or_kept(choices("data")[choose("text", cfg.name, names_of("text"))].build, cfg)
+
+
+def load_strokes(cfg: StrokeData) -> StrokeSet:
+    """Read the pen strokes cfg.name, or return them from memory where this process has just read them.
+
+    Raises:
+        UserError: an unknown name; files that are missing, damaged or not the published ones; sequences that the config
+            refuses; a split of which nothing is left.
+    """
+    return _read_or_kept(choices("data")[choose("set of strokes", cfg.name, names_of("strokes"))].build, cfg)
 
 
 FORMS = ("split", "permuted", "rotated")
@@ -208,7 +231,7 @@ def inputs_of(cfg: DataConfig) -> Inputs:
 
 
 def load(cfg: DataConfig) -> Any:
-    """Read the set that a config describes, of whatever kind; see load_images, load_text and load_tasks."""
+    """Read the set that a config describes, of whatever kind; see load_images and its neighbours."""
     if isinstance(cfg, TaskData):
         return load_tasks(cfg)
     return _read_or_kept(choices("data")[choose("data set", cfg.name, choices("data"))].build, cfg)
@@ -228,11 +251,15 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
 
 
 def _state_of_file(cfg: DataConfig) -> tuple[int, int] | int | None:
-    """Return what changes when a text file of one's own, or pictures of a folder, are written anew; None for sets that
-    are neither."""
+    """Return what changes when a file of one's own, or pictures of a folder, are written anew; None for sets that are
+    neither."""
     if cfg.name == "image_folder" and cfg.root is not None and (root := Path(cfg.root).expanduser()).is_dir():
         return folder.state_of(root)
-    if not isinstance(cfg, TextData) or cfg.path is None or not (path := Path(cfg.path).expanduser()).exists():
+    if (
+        not isinstance(cfg, TextData | StrokeData)
+        or cfg.path is None
+        or not (path := Path(cfg.path).expanduser()).exists()
+    ):
         return None
     found = path.stat()
     return found.st_size, found.st_mtime_ns

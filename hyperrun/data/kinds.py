@@ -107,3 +107,63 @@ class TextData(DataConfig):
                 "val_fraction and test_fraction must be positive with a sum below 1, or both null where the set brings "
                 f"its own split, not {self.val_fraction} and {self.test_fraction}"
             )
+
+
+@dataclass
+class StrokeData(DataConfig):
+    """Sequences of pen positions: dx, dy, and whether the pen is lifted after them."""
+
+    KIND: ClassVar[str] = "strokes"
+
+    path: str | None
+    """The npz file that data=strokes reads; null for every other set."""
+    val_fraction: float | None
+    """Part of the sequences of a file without splits that validates; a file with splits keeps them."""
+    test_fraction: float | None
+    """Part of the sequences of a file without splits that tests; 0: no test split."""
+    min_points: int
+    """Shorter sequences are dropped, from every split."""
+    max_points: int | None
+    """Longer sequences are dropped, from every split; null: none."""
+    scale: float
+    """Augmentation: each training sequence is made larger or smaller by a factor drawn anew in each epoch, uniformly
+    from 1 - scale to 1 + scale; 0 turns it off."""
+    max_jump: float | None
+    """Largest |dx| or |dy| that is no mistake, in the file's own unit; null: any size is right."""
+    bad_jumps: str
+    """What is done about larger ones: refuse (stop with an error), drop (leave the sequence out) or clip (cut dx and dy
+    off at max_jump). summary.json counts them."""
+    bad_sequences: str
+    """What is done about a sequence with a NaN, an Inf, a pen value other than 0 and 1, or fewer than 2 points: refuse
+    or drop. summary.json counts them."""
+    sequence_length: int | None
+    """Steps of truncated back-propagation, the state carried from chunk to chunk; null: whole sequences."""
+    buckets: int
+    """Lengths to which whole sequences are padded, so that those of one batch are about equally long. Chosen so that
+    there is as little padding as possible."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("data.bad_jumps", self.bad_jumps, ["refuse", "drop", "clip"])
+        choose("data.bad_sequences", self.bad_sequences, ["refuse", "drop"])
+        check_positive("buckets", self.buckets)
+        if self.sequence_length is not None:
+            check_positive("sequence_length", self.sequence_length)
+        if self.min_points < 2:
+            raise ValueError(
+                f"min_points must be at least 2 (one point to predict the next from), not {self.min_points}"
+            )
+        if self.max_points is not None and self.max_points < self.min_points:
+            raise ValueError(f"max_points={self.max_points} is below min_points={self.min_points}")
+        if not 0 <= self.scale < 1:
+            raise ValueError(f"scale must lie in [0, 1), not {self.scale}")
+        if self.max_jump is not None and self.max_jump <= 0:
+            raise ValueError(f"max_jump must be positive, not {self.max_jump}")
+        if (self.val_fraction is None) != (self.test_fraction is None):
+            raise ValueError("val_fraction and test_fraction must both be numbers, or both null")
+        if self.val_fraction is not None and self.test_fraction is not None:
+            if self.val_fraction <= 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
+                raise ValueError(
+                    "val_fraction must be positive and test_fraction not negative, with a sum below 1, not "
+                    f"{self.val_fraction} and {self.test_fraction}"
+                )

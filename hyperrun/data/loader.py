@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -198,5 +198,17 @@ def choose_path(data: ImageSet, cfg: ImageData, device: torch.device, workers: i
             "dataloader",
             f"{size} is over a quarter of the {free / 2**30:.1f} GiB free on {device}; {workers} workers",
         )
+    said = f" is under a quarter of the {free / 2**30:.1f} GiB free on {device}" if free is not None else ""
+    return "device", f"{size}{said}"
+
+
+def device_or_host(parts: Iterable[Tensor], device: torch.device) -> tuple[str, str]:
+    """Return where tensors that are read all through a training lie ('device' or 'host') and the reason, in words."""
+    needed, free = sum(part.numel() * part.element_size() for part in parts), free_memory(device)
+    size = f"{needed / 2**20:.1f} MiB"
+    if device.type == "cpu":
+        return "device", f"{size} in memory"
+    if free is not None and 4 * needed > free:
+        return "host", f"{size} is over a quarter of the {free / 2**30:.1f} GiB free on {device}"
     said = f" is under a quarter of the {free / 2**30:.1f} GiB free on {device}" if free is not None else ""
     return "device", f"{size}{said}"

@@ -58,6 +58,8 @@ class Source:
     """What makes the first form complete; empty where hyperrun does not fetch it."""
     by_hand: str = ""
     """Where hyperrun does not fetch it: what people do, as a clause that begins with a verb."""
+    checked_by_content: bool = False
+    """Whether the reader compares what is in the files, whatever their form, with what was published."""
 
     def advice(self, command: str, *, again: bool = False) -> str:
         """Return how to get the files: by typing `command`, or by hand."""
@@ -212,9 +214,10 @@ def _refused(source: Source, root: Path, complete: list[FormState], command: str
         )
     archives = [form.folder for form in source.forms if len(form.files) == 1 and None not in form.files.values()]
     beside = f"put {archives[0]} beside it, " if archives else ""
+    other = "" if source.by_hand else f"{beside}fetch a form that can be checked with {command}, or "
     return (
         f"{root / state.form.folder} cannot be checked, as no checksums are published for these files: "
-        f"{beside}fetch a form that can be checked with {command}, or accept it with data.verify=false"
+        f"{other}accept it with data.verify=false"
     )
 
 

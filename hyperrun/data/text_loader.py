@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hyperrun.data.images import free_memory, seeded
+from hyperrun.data.images import seeded
 from hyperrun.data.kinds import TextData
-from hyperrun.data.loader import one_thread
+from hyperrun.data.loader import device_or_host, one_thread
 from hyperrun.data.text import UNITS, TextSet
 from hyperrun.errors import UserError
 
@@ -87,7 +87,7 @@ class TextLoader:
         self._share = self.batch_size // world_size
         self._cfg, self._device, self._seed = cfg, device, seed
         self._eval_batch_size, self._rank, self._world_size = eval_batch_size, rank, world_size
-        self.path, self.reason = choose_path(data, device)
+        self.path, self.reason = device_or_host((data.train, data.val, data.test), device)
         home = device if self.path == "device" else torch.device("cpu")
         self._splits = {name: getattr(data, name).to(home) for name in ("train", "val", "test")}
 
@@ -165,15 +165,3 @@ def stream_bounds(count: int, streams: int, burn_in: int) -> tuple[Tensor, Tenso
     edges = torch.arange(streams + 1) * predicted // streams + 1
     score, end = edges[:-1], edges[1:]
     return (score - 1 - burn_in).clamp_min(0), score, end
-
-
-def choose_path(data: TextSet, device: torch.device) -> tuple[str, str]:
-    """Return where the text lies ('device' or 'host') and the reason for it, in words."""
-    needed = sum(ids.numel() * ids.element_size() for ids in (data.train, data.val, data.test))
-    size, free = f"{needed / 2**20:.1f} MiB", free_memory(device)
-    if device.type == "cpu":
-        return "device", f"{size} in memory"
-    if free is not None and 4 * needed > free:
-        return "host", f"{size} is over a quarter of the {free / 2**30:.1f} GiB free on {device}"
-    said = f" is under a quarter of the {free / 2**30:.1f} GiB free on {device}" if free is not None else ""
-    return "device", f"{size}{said}"

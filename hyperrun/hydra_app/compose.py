@@ -32,6 +32,8 @@ from hyperrun.metrics import higher_is_better
 
 CHECKED = 100
 """Composed jobs kept in memory at most."""
+SEARCHED = {"text": "bpc", "strokes": "nats"}
+"""Kind of data -> the metric that a search goes by (for words it is perplexity, which falls as well); else accuracy."""
 
 
 def compose_config(overrides: list[str]) -> Config:
@@ -165,7 +167,7 @@ def search_in_the_right_direction(cfg: DictConfig, parsed: Iterable[Override]) -
     """Tell a search (hydra/sweeper=optuna) whether the metric that train returns is to rise or to fall."""
     typed = any(override.get_key_element() == "hydra.sweeper.direction" for override in parsed)
     if "direction" in cfg.hydra.sweeper and not typed:
-        metric = "bpc" if cfg.data.kind == "text" else "accuracy"  # for words perplexity, which falls as well
+        metric = SEARCHED.get(cfg.data.kind, "accuracy")
         cfg.hydra.sweeper.direction = "maximize" if higher_is_better(metric) else "minimize"
 
 

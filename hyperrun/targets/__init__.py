@@ -10,7 +10,7 @@ from hyperrun.inputs import Inputs, Tasks
 from hyperrun.registry import choices, chosen
 from hyperrun.targets import cnn, mlp, recurrent, siren, torchvision_models, wide_resnet  # noqa: F401 (they register)
 
-PRESETS = {"text": "; model=lstm, hyperlstm, ..."}
+PRESETS = {"text": "; model=lstm, hyperlstm, ...", "strokes": "; model=lstm, hyperlstm, ..."}
 """What to type for data of which few targets are."""
 
 
@@ -21,18 +21,24 @@ def build_target(cfg: TargetConfig, inputs: Inputs) -> nn.Module:
         UserError: a target for other data.
     """
     target = chosen("target", cfg.kind)
-    if target.facts["takes"] == "coordinates":
+    if takes_coordinates(cfg):
         if isinstance(inputs, Tasks):
             raise UserError(f"target={cfg.kind} is an image and takes coordinates; it has no classes")
         if inputs.word == "images":
             return target.build(cfg, inputs)
-    if target.facts["takes"] != inputs.word:
-        allowed = sorted(name for name, one in choices("target").items() if one.facts["takes"] == inputs.word)
+    if inputs.word not in taken_by(cfg.kind):
+        allowed = sorted(name for name in choices("target") if inputs.word in taken_by(name))
         listed = ", ".join(allowed) + PRESETS.get(inputs.word, "")
         raise UserError(f"target={cfg.kind} does not take {inputs.word} (targets that do: {listed})")
     return target.build(cfg, inputs.of_one())
 
 
+def taken_by(kind: str) -> tuple[str, ...]:
+    """Return the words of the inputs that a target is for: ("images",), ("text", "strokes")."""
+    takes = chosen("target", kind).facts["takes"]
+    return (takes,) if isinstance(takes, str) else tuple(takes)
+
+
 def takes_coordinates(cfg: TargetConfig) -> bool:
     """Return whether the target is an image: a network from coordinates to colours."""
-    return chosen("target", cfg.kind).facts["takes"] == "coordinates"
+    return "coordinates" in taken_by(cfg.kind)

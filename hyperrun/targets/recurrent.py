@@ -1,4 +1,4 @@
-"""The language models of Ha et al. sections 4.3 and 4.4: tokens, recurrent layers, a linear output layer.
+"""The recurrent networks of Ha et al. sections 4.3 to 4.5: tokens or pen strokes, recurrent layers, a linear output.
 
 Sequences are time first inside ([T, B, ...]) and batch first outside. Gates stand in the author's order i, g, f, o; the
 weights of all four are one matrix [inputs, 4 * units], so that a layer computes x @ w_x + h @ w_h + bias.
@@ -24,19 +24,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.config import TargetConfig, check_positive, check_probability
-from hyperrun.errors import choose
-from hyperrun.inputs import Symbols
+from hyperrun.errors import UserError, choose
+from hyperrun.inputs import Strokes, Symbols
 from hyperrun.registry import register
 
 State = tuple[Tensor, ...]
 """What a recurrent layer carries from step to step; the output h comes first."""
 
 NORM_EPS = 1e-3
+MIXTURES = 20
+"""Of Graves 2013 and Ha et al. 2016."""
 
 
 @dataclass
 class RecurrentTarget(TargetConfig):
-    """A language model: tokens, recurrent layers, a linear output layer (Ha et al. sections 4.3, 4.4 and A.3)."""
+    """Recurrent layers and a linear output layer, of tokens (Ha et al. sections 4.3, 4.4 and A.3) or strokes (4.5)."""
 
     cell: str
     """rnn, lstm or lnlstm (an LSTM with layer norm on each gate and on the cell's output, and so without gate bias)."""
@@ -56,11 +58,14 @@ class RecurrentTarget(TargetConfig):
     """Probability of dropping each candidate tanh(g), a fresh mask at each step (Semeniuta et al. 2016); LSTMs only."""
     forget_bias: float
     """Added to the forget gate inside its sigmoid, after any layer norm; LSTMs only."""
+    mixtures: int = MIXTURES
+    """Gaussians in the mixture from which the next point of a pen stroke is drawn; of text there are none."""
 
     def __post_init__(self) -> None:
         choose("target.cell", self.cell, ["rnn", "lstm", "lnlstm"])
         check_positive("hidden_size", self.hidden_size)
         check_positive("layers", self.layers)
+        check_positive("mixtures", self.mixtures)
         if self.embedding is not None:
             check_positive("embedding", self.embedding)
         if self.tied and self.embedding != self.hidden_size:
@@ -285,24 +290,22 @@ def orthogonal_gates(inputs: int, units: int, gates: int) -> nn.Parameter:
     return nn.Parameter(weight)
 
 
-class RecurrentLM(nn.Module):
-    """Predicts the token after each token.
+class RecurrentNetwork(nn.Module):
+    """What networks of recurrent layers have in common: the layers, dropout before and behind them, a linear output.
 
-    Input int64 [B, T]; output logits [B, T, vocabulary] and the state to go on with: for each layer its own tuple.
     Dropout acts on what enters the first layer (of a one-hot token: on the token) and on what leaves the last; between
-    layers there is none. The layers may be replaced by others that are called alike: (x [T, B, I], state or None) ->
-    (outputs [T, B, hidden], state).
+    layers there is none. The layers may be replaced by others that are called alike: (x [T, B, I], state or None, for
+    padded batches also lengths) -> (outputs [T, B, hidden], state).
+
+    inputs: numbers that the first layer reads at each step; outputs: those that the output layer gives.
+    embedding: made before, so that the layers come behind it.
     """
 
-    def __init__(self, cfg: RecurrentTarget, vocabulary: int) -> None:
+    def __init__(self, cfg: RecurrentTarget, inputs: int, outputs: int, embedding: nn.Embedding | None = None) -> None:
         super().__init__()
-        self.vocabulary, self.dropout_in, self.dropout_out = vocabulary, cfg.dropout_in, cfg.dropout_out
-        self.embedding = None
-        if cfg.embedding is not None:
-            self.embedding = nn.Embedding(vocabulary, cfg.embedding)
-            nn.init.normal_(self.embedding.weight, std=cfg.embedding**-0.5)  # of length 1, like a one-hot token
+        self.dropout_in, self.dropout_out = cfg.dropout_in, cfg.dropout_out
+        self.embedding = embedding
         self.layers = nn.ModuleList()
-        inputs = cfg.embedding or vocabulary
         for _ in range(cfg.layers):
             if cfg.cell == "rnn":
                 self.layers.append(RNNLayer(inputs, cfg.hidden_size))
@@ -310,19 +313,38 @@ class RecurrentLM(nn.Module):
                 norm = cfg.cell == "lnlstm"
                 self.layers.append(LSTMLayer(inputs, cfg.hidden_size, norm, cfg.recurrent_dropout, cfg.forget_bias))
             inputs = cfg.hidden_size
-        self.output = nn.Linear(cfg.hidden_size, vocabulary)
-        if cfg.tied:
-            assert self.embedding is not None
-            self.output.weight = self.embedding.weight
+        self.output = nn.Linear(cfg.hidden_size, outputs)
 
-    def forward(self, tokens: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
-        x = F.dropout(self.embed(tokens.T), self.dropout_in, self.training)
+    def run(self, x: Tensor, state: list[State] | None, *lengths: Tensor | None) -> tuple[Tensor, list[State]]:
+        """Return the outputs [B, T, outputs] and each layer's state, from x [T, B, inputs] and the states before it."""
+        x = F.dropout(x, self.dropout_in, self.training)
         after: list[State] = []
         for n, layer in enumerate(self.layers):
-            x, last = layer(x, None if state is None else state[n])
+            x, last = layer(x, None if state is None else state[n], *lengths)
             after.append(last)
         x = F.dropout(x, self.dropout_out, self.training)
         return self.output(x).transpose(0, 1), after
+
+
+class RecurrentLM(RecurrentNetwork):
+    """Predicts the token after each token.
+
+    Input int64 [B, T]; output logits [B, T, vocabulary] and the state to go on with: for each layer its own tuple.
+    """
+
+    def __init__(self, cfg: RecurrentTarget, vocabulary: int) -> None:
+        embedding = None
+        if cfg.embedding is not None:
+            embedding = nn.Embedding(vocabulary, cfg.embedding)
+            nn.init.normal_(embedding.weight, std=cfg.embedding**-0.5)  # of length 1, like a one-hot token
+        super().__init__(cfg, cfg.embedding or vocabulary, vocabulary, embedding)
+        self.vocabulary = vocabulary
+        if cfg.tied:
+            assert embedding is not None
+            self.output.weight = embedding.weight
+
+    def forward(self, tokens: Tensor, state: list[State] | None = None) -> tuple[Tensor, list[State]]:
+        return self.run(self.embed(tokens.T), state)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return what the first layer reads, [T, B, inputs], from tokens [T, B]."""
@@ -332,6 +354,30 @@ class RecurrentLM(nn.Module):
         return one_hot.scatter_(-1, tokens[..., None], 1.0)  # F.one_hot would make it of int64 first
 
 
-@register("target", "recurrent", RecurrentTarget, takes="text")
-def build_recurrent(cfg: RecurrentTarget, inputs: Symbols) -> RecurrentLM:
-    return RecurrentLM(cfg, inputs.vocabulary)
+class RecurrentStrokes(RecurrentNetwork):
+    """Predicts the point after each point of a pen stroke: the parameters of the density that it is drawn from.
+
+    Input float32 [B, T, 3]: dx, dy and pen (1: it is lifted after this point); output [B, T, 6 * mixtures + 1], what
+    hyperrun.tasks.mixture_density reads, and the state to go on with: for each layer its own tuple. lengths: int64 [B],
+    the points of each sequence of a padded batch, or None where all have T; parameters in the padding mean nothing.
+    """
+
+    def __init__(self, cfg: RecurrentTarget) -> None:
+        super().__init__(cfg, 3, 6 * cfg.mixtures + 1)
+        self.mixtures = cfg.mixtures
+
+    def forward(
+        self, points: Tensor, state: list[State] | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, list[State]]:
+        return self.run(points.transpose(0, 1), state, lengths)
+
+
+@register("target", "recurrent", RecurrentTarget, takes=("text", "strokes"))
+def build_recurrent(cfg: RecurrentTarget, inputs: Symbols | Strokes) -> RecurrentNetwork:
+    if isinstance(inputs, Symbols):
+        if cfg.mixtures != MIXTURES:
+            raise UserError("target.mixtures is for pen strokes; the next symbol of a text is drawn from a softmax")
+        return RecurrentLM(cfg, inputs.vocabulary)
+    if cfg.embedding is not None:
+        raise UserError("target.embedding is for the symbols of a text; a pen stroke's points go in as they are")
+    return RecurrentStrokes(cfg)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import Any, cast
 
 from hyperrun.config import Config
-from hyperrun.registry import chosen, tasks_on
-from hyperrun.tasks import classification, image_fitting, language_modeling, multitask  # noqa: F401 (they register)
+from hyperrun.registry import tasks_on
+from hyperrun.targets import taken_by
+from hyperrun.tasks import (  # noqa: F401 (they register)
+    classification,
+    image_fitting,
+    language_modeling,
+    multitask,
+    stroke_modeling,
+)
 from hyperrun.training.distributed import World
 from hyperrun.training.task import Task
 
@@ -27,7 +34,6 @@ def build_task(config: Config, world: World, state: dict[str, Any] | None = None
 def task_class(config: Config) -> type[Task]:
     """Return the task registered for this kind of data and what the target takes, else the first for this kind of data:
     it says what is wrong with the target."""
-    takes = chosen("target", config.target.kind).facts["takes"]
-    fits = tasks_on(config.data.kind, config.data.name)
-    exact = [one for one in fits if one.facts.get("takes") == takes]
+    takes, fits = taken_by(config.target.kind), tasks_on(config.data.kind, config.data.name)
+    exact = [one for one in fits if one.facts.get("takes") in takes]
     return cast(type[Task], (exact or fits)[0].build)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,17 +18,15 @@ from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
-from hyperrun.hypernets.carried_state import CarriedState, join, plain
 from hyperrun.models import build_model
 from hyperrun.registry import register
-from hyperrun.training.distributed import World, gather_examples, sum_over_ranks
+from hyperrun.tasks.carried import State, example_dims, on_tensors, saved, taken_up
+from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
 from hyperrun.training.task import Task
 
 SAMPLE_LENGTH = 240
 """Symbols of the sample that a finished run shows."""
-State = Any
-"""What a recurrent target carries from chunk to chunk: tensors in lists and tuples, or None at the start of a text."""
 
 
 class LanguageLoss(nn.Module):
@@ -68,7 +66,7 @@ class LanguageModeling(Task):
         self.metric = "perplexity" if self.text.unit == "word" else "bpc"
         self.model = build_model(config, self.text.inputs).to(world.device)
         self.loss = LanguageLoss(self.model, self.text.unit == "word", trainer.label_smoothing)
-        self.example_dims = example_dims(self.model, world.device) if world.size > 1 else []
+        self.example_dims = example_dims(self.model, torch.zeros(1, 1, dtype=torch.int64), world)
         self.world, self.wanted_streams = world, trainer.batch_size
         self.loader = TextLoader(
             self.text,
@@ -125,17 +123,10 @@ class LanguageModeling(Task):
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it.
 
-        The state is that of all processes' streams, in order, so that any number of processes can go on with it.
+        The state is that of all processes' streams, in order.
         """
-        dims = iter(self.example_dims)
-
-        def whole(part: Tensor) -> Any:
-            if self.world.size > 1 and (dim := next(dims)) is not None:
-                return on_tensors(lambda tensor: gather_examples(tensor, self.world, dim), parted(part))
-            return parted(part)
-
         return {
-            "state": on_tensors(whole, self.loss.state),
+            "state": saved(self.loss.state, self.world, self.example_dims),
             "vocabulary": self.text.vocabulary.state_dict(),
             "text": self.text.fingerprint,
         }
@@ -149,13 +140,7 @@ class LanguageModeling(Task):
         self.check_fits(state)
         if state["text"] != self.text.fingerprint:
             raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
-        rank, size, dims = self.world.rank, self.world.size, iter(self.example_dims)
-
-        def own(part: Tensor) -> Tensor:
-            dim = next(dims) if size > 1 else None
-            return part.clone() if dim is None else part.chunk(size, dim)[rank].clone()
-
-        self.loss.state = on_tensors(own, rejoined(state["state"]))
+        self.loss.state = taken_up(state["state"], self.world, self.example_dims)
 
     def warnings(self) -> list[str]:
         return larger_than_training(len(self.text.val), len(self.text.train), "data.val_fraction")
@@ -171,45 +156,6 @@ class LanguageModeling(Task):
         """
         vocabulary = Vocabulary.from_state_dict(state["vocabulary"])
         vocabulary.check_same(self.text.vocabulary, "the checkpoint", f"data={self.text.name}")
-
-
-def on_tensors(function: Callable[[Tensor], Any], state: State) -> State:
-    """Return the state (or what `parted` made of it) with each tensor replaced by function(tensor), in their order."""
-    if isinstance(state, Tensor):
-        return function(state)
-    if isinstance(state, dict):
-        return {name: on_tensors(function, part) for name, part in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(on_tensors(function, part) for part in state)
-    return state
-
-
-@torch.no_grad()
-def example_dims(model: nn.Module, device: torch.device) -> list[int | None]:
-    """Return for each tensor of the model's state along which dimension the examples of a batch stand (0 in our own
-    layers, 1 in torch.nn.LSTM's), None where along none: that in which the states of two and of three examples differ.
-    """
-    was_training = model.training
-    model.eval()
-    shapes: list[list[torch.Size]] = []
-    for batch in (2, 3):
-        _, state = model(torch.zeros(batch, 1, dtype=torch.int64, device=device), None)
-        shapes.append([])
-        on_tensors(lambda part: shapes[-1].append(part.shape), state)
-    model.train(was_training)
-    return [next((d for d in range(len(a)) if a[d] != b[d]), None) for a, b in zip(*shapes, strict=True)]
-
-
-def parted(part: Tensor) -> Any:
-    """Return a tensor of the state as a checkpoint holds it: with a hyper cell's part, as two plain tensors by name."""
-    return {"state": plain(part), "hyper": part.hyper} if isinstance(part, CarriedState) else part
-
-
-def rejoined(state: Any) -> State:
-    """Return a state that a checkpoint held: what `parted` took apart is one tensor again."""
-    if isinstance(state, dict):
-        return join(state["state"], state["hyper"])
-    return type(state)(map(rejoined, state)) if isinstance(state, list | tuple) else state
 
 
 @torch.no_grad()

@@ -115,9 +115,14 @@ class Console:
             self._record(f"{name}: {value}")
         self.rich.print(table)
         self.say(f"files   {folder}")
-        verbs = ["eval", "sample"] if summary["task"] in ("language_modeling", "image_fitting") else ["eval"]
+        verbs = ["eval", "sample"] if summary["task"] in SAMPLED else ["eval"]
         self.say(f"next    {'; '.join(f'hyperrun {verb} {shlex.quote(str(folder))}' for verb in verbs)}")
 
+
+NO_TEST = "no test split: validation is all there is"
+
+SAMPLED = ("language_modeling", "image_fitting", "stroke_modeling")
+"""Tasks whose models `hyperrun sample` lets make something."""
 
 ONE_LINE_EACH: dict[str, Any] = {"box": None, "pad_edge": False, "title_style": "bold"}
 """How a table looks whose rows are not to be broken: a path is there to be copied."""
@@ -142,13 +147,14 @@ def describe(row: dict[str, Any], unit: str) -> str:
 
 def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
     """Return the lines of the final table: what was trained, how many parameters, how well, how long."""
+    test = summary[f"test/{metric}"]
     rows = [
         ("trainable parameters", f"{summary['params/trainable']:,}"),
         ("target parameters", f"{summary['params/target']:,}"),
         ("  generated / free", f"{summary['params/generated']:,} / {summary['params/free']:,}"),
         ("compression", compression_text(summary["params/compression"])),
         (f"validation {metric}", f"{summary[f'val/{metric}']:.4f} (step {summary['best/step']})"),
-        (f"test {metric}", f"{summary[f'test/{metric}']:.4f}"),
+        (f"test {metric}", NO_TEST if test is None else f"{test:.4f}"),
     ]
     if "paper/value" in summary:
         rows.append(
@@ -159,7 +165,8 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         )
     speed = f"{summary['throughput/examples_per_s']:,.0f} examples/s"
     if "throughput/tokens_per_s" in summary:
-        speed = f"{summary['throughput/tokens_per_s']:,.0f} symbols/s"
+        symbols = "points" if summary["task"] == "stroke_modeling" else "symbols"
+        speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols}/s"
     rows += [
         ("training time", f"{summary['time/train_s']:.1f} s, {speed}"),
         ("precision, device", f"{summary['precision']}, {summary['device']}"),

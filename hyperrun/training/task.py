@@ -36,6 +36,9 @@ class Task(ABC):
 
     tokens_per_example: int | None = None
     """Symbols in a sequence; None where examples are no sequences or differ in length (then see tokens_in)."""
+    splits: tuple[str, ...] = ("val", "test")
+    """What evaluate() can be asked for besides "train"; without "test" the data have no test split, and all that is
+    known of a model is its figure on the validation split."""
     selects_last: bool = False
     """Whether the selected checkpoint is that of the last evaluation, whatever the figure."""
 
@@ -85,6 +88,10 @@ class Task(ABC):
     def warnings(self) -> list[str]:
         """Return what is odd about the data, and their user should hear."""
         return []
+
+    def memory(self) -> int | None:
+        """Return about how many bytes of memory this process's training takes; None where that is not foreseen."""
+        return None
 
     # ---------------------------------------------------------------- results
 

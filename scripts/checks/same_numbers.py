@@ -52,6 +52,17 @@ TEXT = (
 )
 HYPER = (*TEXT, "hypernet.hyper_size=16", "hypernet.recurrent_dropout=0.1")
 
+STROKES = (
+    *(
+        "data=font_strokes",
+        "target.hidden_size=32",
+        "target.mixtures=5",
+        "data.scale=0.1",
+        "trainer.eval_batch_size=50",
+    ),
+    *("trainer.ema=0", "trainer.accumulate=1"),
+)
+
 FAMILIES: dict[str, tuple[str, ...]] = {
     "cnn": (
         *("model=cnn", "optim=sgd", "schedule=one_cycle", "trainer.label_smoothing=0.1"),
@@ -75,6 +86,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "lnhyperlstm_z16": ("model=lnhyperlstm", *HYPER, "hypernet.z_dim=16", "target.layers=2"),
     "hyperrnn_scaled": ("model=hyperrnn", *TEXT, "hypernet.hyper_size=16"),
     "hyperrnn_full": ("model=hyperrnn", *TEXT, "hypernet.hyper_size=16", "hypernet.form=full"),
+    "lnlstm_strokes": ("model=lnlstm", *STROKES, "data.sequence_length=30"),
+    "hyperlstm_strokes": ("model=hyperlstm", *STROKES, "hypernet.hyper_size=16", "target.layers=2"),
     "hypermlp_joint": ("model=hypermlp", "data=split_digits", "target.hidden=[32]"),
     "hypermlp_continual": (
         *("model=hypermlp", "data=split_digits", "target.hidden=[32]", "data.order=continual", "schedule=constant"),

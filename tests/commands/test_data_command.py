@@ -19,6 +19,7 @@ from PIL import Image
 from hyperrun.commands import data as command
 from hyperrun.data import corpora, load_images, names_of
 from hyperrun.data.fetch import plain_lines, progress_shown
+from hyperrun.data.strokes import iam_online, sketch_rnn
 from hyperrun.errors import UserError
 
 
@@ -79,10 +80,11 @@ def md5(path) -> str:
 def test_without_a_name_the_sets_are_listed(run, tmp_path):
     status, out, _ = run()
     assert status == 0 and f"looking in {tmp_path / 'root'} ($HYPERRUN_DATA)" in out
-    everything = [*names_of("images"), *names_of("text")]
+    everything = [*names_of("images"), *names_of("text"), *names_of("strokes")]
     assert [line.split()[0] for line in out.splitlines()[1:]] == everything
     assert (
-        "ptb            missing     hyperrun data ptb\n" in out and "text           your own    data.path=FILE\n" in out
+        "ptb              missing     hyperrun data ptb\n" in out
+        and "text             your own    data.path=FILE\n" in out
     )
     status, out, _ = run("--json")
     sets = {row["name"]: row["status"] for row in json.loads(out)["sets"]}
@@ -90,7 +92,7 @@ def test_without_a_name_the_sets_are_listed(run, tmp_path):
     assert sets["pydocs"] == "present" and sets["enwik8"] == "missing"
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "train_32x32.mat").write_bytes(b"x")
-    assert "svhn           incomplete" in run()[1]
+    assert "svhn             incomplete" in run()[1]
 
 
 def test_what_is_missing_is_listed(run, tmp_path):
@@ -188,6 +190,43 @@ def test_texts_that_need_no_files(run):
         run("text")
 
 
+def test_strokes(run, tmp_path, monkeypatch):
+    assert run("font_strokes") == (0, "font_strokes comes with matplotlib (its fonts): nothing to fetch\n", "")
+    with pytest.raises(
+        UserError, match=r"^strokes is your own file: .*data.path=FILE.npz reads it; an npz .* points and"
+    ):
+        run("strokes")
+    status, out, _ = run("iam_online")
+    assert status == 1 and out.splitlines()[-1].startswith("incomplete; register at https://fki.tic.heia-fr.ch/")
+    with pytest.raises(UserError, match="^hyperrun does not fetch sheep into .*CC BY-NC 4.0"):
+        run("sheep", "--download")
+
+    file = tmp_path / "root" / "strokes" / "omniglot.npz"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"some bytes")
+    monkeypatch.setitem(sketch_rnn.FILES, "omniglot_strokes", ("omniglot/omniglot.npz", sha256(b"some bytes"), "MIT"))
+    status, out, _ = run("omniglot_strokes")
+    assert status == 0 and out.endswith(
+        "complete, as published: hyperrun train model=hyperlstm data=omniglot_strokes\n"
+    )
+    clone = tmp_path / "root" / "sketch-rnn-datasets" / "kanji" / "short_kanji.npz"
+    clone.parent.mkdir(parents=True)
+    clone.write_bytes(b"some bytes")
+    status, out, _ = run("kanji")
+    assert status == 0 and out.endswith(
+        "no published checksums: hyperrun train model=hyperlstm data=kanji data.verify=false\n"
+    )
+    for path in iam_online.iam_online_source().forms[2].files:
+        (tmp_path / "root" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / path).write_bytes(b"some bytes")
+    status, out, _ = run("iam_online")
+    assert status == 0 and "complete; what is in these files is checked as they are read: hyperrun train model=" in out
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def test_a_text_that_people_get_themselves(run, tmp_path, monkeypatch):
     root = tmp_path / "root"
     status, out, _ = run("ptb_char")
@@ -207,7 +246,7 @@ def test_a_text_that_people_get_themselves(run, tmp_path, monkeypatch):
     status, out, _ = run("enwik8", "--download")
     assert status == 0 and "enwik8        10 B  checksum ok" in out
     assert out.splitlines()[-1] == "complete, as published: hyperrun train model=hyperlstm data=enwik8"
-    assert f"enwik8         present     {root / 'enwik8'}\n" in run()[1]
+    assert f"enwik8           present     {root / 'enwik8'}\n" in run()[1]
     (root / "enwik8").write_bytes(b"other bytes")
     status, out, _ = run("enwik8")
     assert status == 1 and "checksum differs" in out

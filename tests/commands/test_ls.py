@@ -125,6 +125,31 @@ def test_language_models_have_the_papers_numbers(listing: dict[str, Any]) -> Non
         assert round(trainable / 1e6, 2) == SLIPS.get(name, printed), name
 
 
+STROKES = {
+    "ha2016/iam_lstm900": (3_363_421, 3.36, -1055),
+    "ha2016/iam_lstm1000": (4_137_121, 4.14, -1048),
+    "ha2016/iam_lstm400x3": (3_258_121, 3.26, -1068),
+    "ha2016/iam_lstm650x2": (5_161_771, 5.16, -1135),
+    "ha2016/iam_lnlstm900": (3_368_821, 3.37, -1096),
+    "ha2016/iam_lnlstm1000": (4_143_121, 4.14, -1106),
+    "ha2016/iam_lnhyperlstm900": (3_950_949, 3.95, -1067),
+    "ha2016/iam_hyperlstm900": (3_941_181, 3.94, -1162),
+    "ha2016/iam_lstm900_plain": (3_363_421, 3.36, -1026),
+    "ha2016/iam_lstm400x3_plain": (3_258_121, 3.26, -1039),
+}
+"""Experiment -> our parameters, millions as printed in the paper, its nats of a validation line."""
+
+
+def test_models_of_strokes_have_the_papers_numbers(listing: dict[str, Any]) -> None:
+    found = {entry["name"]: entry for entry in listing["experiments"]}
+    assert {name for name in found if "/iam" in name} == STROKES.keys()
+    for name, (trainable, printed, value) in STROKES.items():
+        entry = found[name]
+        assert entry["params/trainable"] == trainable, name
+        assert entry["paper/params"] == pytest.approx(printed * 1e6) and round(trainable / 1e6, 2) == printed, name
+        assert (entry["paper/metric"], entry["paper/value"]) == ("val_nats", value), name
+
+
 def test_pairs_of_experiments_have_the_same_target(listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     for generated, direct in [("mnist_hypercnn", "mnist_cnn"), ("cifar10_hyperresnet40_2", "cifar10_wrn40_2")]:

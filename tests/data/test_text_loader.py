@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hyperrun.data.loader import device_or_host
 from hyperrun.data.text import make_text
-from hyperrun.data.text_loader import TextLoader, choose_path, stream_bounds
+from hyperrun.data.text_loader import TextLoader, stream_bounds
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError
 
@@ -302,14 +303,15 @@ def test_training_in_chunks_carries_the_state_like_one_long_chunk(make_loader, m
 # ---------------------------------------------------------------- where it lies
 
 
-def test_the_text_stays_on_the_host_where_it_would_fill_the_device(text_set, monkeypatch):
-    device = torch.device("cuda")
-    monkeypatch.setattr("hyperrun.data.text_loader.free_memory", lambda device: 4 * 458)
-    assert choose_path(text_set(), device)[0] == "device"
-    monkeypatch.setattr("hyperrun.data.text_loader.free_memory", lambda device: 4 * 458 - 1)
-    path, reason = choose_path(text_set(), device)
+def test_what_would_fill_the_device_stays_on_the_host(text_set, monkeypatch):
+    device, text = torch.device("cuda"), text_set()
+    parts = text.train, text.val, text.test
+    monkeypatch.setattr("hyperrun.data.loader.free_memory", lambda device: 4 * 458)
+    assert device_or_host(parts, device)[0] == "device"
+    monkeypatch.setattr("hyperrun.data.loader.free_memory", lambda device: 4 * 458 - 1)
+    path, reason = device_or_host(parts, device)
     assert path == "host" and "is over a quarter of the 0.0 GiB free on cuda" in reason
-    assert choose_path(text_set(), CPU) == ("device", "0.0 MiB in memory")
+    assert device_or_host(parts, CPU) == ("device", "0.0 MiB in memory")
 
 
 def test_unknown_split_is_a_mistake_of_ours(make_loader):

@@ -25,6 +25,8 @@ STUDIES = {
     ("cifar10", "PAPER"): 12,
     ("ptb_char", "SMALL"): 4,
     ("ptb_char", "PAPER"): 12,
+    ("handwriting", "SMALL"): 16,
+    ("handwriting", "PAPER"): 30,
     ("compression", "SMALL"): 39,
     ("compression", "PAPER"): 39,
 }

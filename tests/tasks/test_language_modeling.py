@@ -14,14 +14,8 @@ from torch.nn import functional as F
 from hyperrun.errors import UserError, printable
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import hypernetize
-from hyperrun.tasks.language_modeling import (
-    LanguageLoss,
-    LanguageModeling,
-    example_dims,
-    on_tensors,
-    parted,
-    sample,
-)
+from hyperrun.tasks.carried import example_dims, on_tensors, parted
+from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 
@@ -155,7 +149,8 @@ def test_two_processes_save_and_take_up_their_own_examples_wherever_they_stand(t
     expected, states = model(tokens)[1], [model(half)[1] for half in tokens.chunk(2)]
     tasks = [task_of() for _ in states]
     for rank, task in enumerate(tasks):
-        task.world, task.example_dims = World(rank, 2, torch.device("cpu")), example_dims(model, torch.device("cpu"))
+        task.world = World(rank, 2, torch.device("cpu"))
+        task.example_dims = example_dims(model, tokens[:1, :1], task.world)
     rows: list[list[torch.Tensor]] = [[], []]  # of each process, what it sends, in order
 
     def send(parts, part):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +14,9 @@ from hyperrun.hypernets.hyperlstm_fast.cuda_graph import GraphedLoop
 CHUNK_BYTES = 2 * 2**20
 """Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
 cache."""
+
+MOST_WORKSPACES = 16
+"""In one memory: the lengths to which batches are padded are few."""
 
 
 class Weights(NamedTuple):
@@ -71,19 +76,29 @@ class Workspace:
     """The blocks of one forward pass and its backward pass.
 
     H units, N hyper units; `wide` = 4H, `narrow` = 4N. With keep=False nothing is kept for backward: all steps write to
-    block 0, and the states to 0 and 1 in turn, or to places of their own with states=True.
+    block 0, and the states to 0 and 1 in turn, or to places of their own with states=True. memory: where the blocks
+    are, or None for places of their own.
     """
 
     def __init__(
-        self, w: Weights, x: Tensor, product: torch.dtype, new: bool, keep: bool, states: bool = False
+        self,
+        w: Weights,
+        x: Tensor,
+        product: torch.dtype,
+        new: bool,
+        keep: bool,
+        states: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         length, batch, _ = x.shape
         hyper, units = len(w.cell_w_h), len(w.w_h)
         paths, z_dim, _ = w.w_d.shape
         steps, rows = length if keep else 1, length + 1 if keep or states else 2
 
+        self.memory = memory or Memory()
+
         def block(*shape: int, dtype: torch.dtype = w.w_h.dtype) -> Tensor:
-            return torch.empty(shape, dtype=dtype, device=x.device)
+            return self.memory.block(shape, dtype, x.device)
 
         self.wide, self.narrow = 4 * units, 4 * hyper
         self.weight = block(units, self.wide + self.narrow, dtype=product)
@@ -131,23 +146,58 @@ class Workspace:
         )
 
 
-class Pool:
-    """Keeps the workspace of the last training step, so that the next need not ask the system for its memory.
+class Memory:
+    """The memory of workspaces of which one is in use at a time: as much as the largest of them takes.
 
-    A workspace belongs to one forward pass from `take` to `give`, which backward calls: two passes that live at once
-    have two, and one whose backward never comes is freed with it.
+    workspaces: key -> the workspaces that lie in it; making one's views takes as long as a few steps of a small layer.
     """
 
     def __init__(self) -> None:
-        self.free: tuple[Any, Workspace] | None = None
+        self.rows: list[Tensor] = []
+        self.workspaces: dict[Any, Workspace] = {}
+        self.asked = 0
+
+    def workspace(self, w: Weights, x: Tensor, product: torch.dtype, new: bool) -> Workspace:
+        key = (x.shape, x.device, w.w_h.dtype, product)
+        if key not in self.workspaces:
+            self.asked = 0
+            made = Workspace(w, x, product, new, keep=True, memory=self)
+            while len(self.workspaces) >= MOST_WORKSPACES:
+                del self.workspaces[next(iter(self.workspaces))]
+            self.workspaces[key] = made
+        return self.workspaces[key]
+
+    def block(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return the next block of the workspace that is being made. Workspaces ask for theirs in the same order."""
+        number, self.asked = self.asked, self.asked + 1
+        wanted = math.prod(shape)
+        if number == len(self.rows):
+            self.rows.append(torch.empty(0))
+        row = self.rows[number]
+        if row.dtype != dtype or row.device != device or row.numel() < wanted:
+            self.workspaces.clear()  # they would keep the old memory alive
+            del row
+            self.rows[number] = torch.empty(0)
+            self.rows[number] = torch.empty(wanted, dtype=dtype, device=device)
+        return self.rows[number][:wanted].view(*shape)
+
+
+class Pool:
+    """Keeps the memory of the last training step, so that the next need not ask the system for it.
+
+    Batches of several lengths share it. It belongs to one forward pass from `take` to `give`, which backward calls: two
+    passes that live at once have two, and one whose backward never comes is freed with it.
+    """
+
+    def __init__(self) -> None:
+        self.free: Memory | None = None
 
     def take(self, w: Weights, x: Tensor, product: torch.dtype, new: bool) -> Workspace:
-        kept, self.free = self.free, None
-        key = (x.shape, x.device, w.w_h.dtype, product)
-        return kept[1] if kept is not None and kept[0] == key else Workspace(w, x, product, new, keep=True)
+        memory, self.free = self.free or Memory(), None
+        return memory.workspace(w, x, product, new)
 
-    def give(self, workspace: Workspace, x: Tensor, w: Weights, product: torch.dtype) -> None:
-        self.free = ((x.shape, x.device, w.w_h.dtype, product), workspace)
+    def give(self, workspace: Workspace) -> None:
+        self.free = workspace.memory
 
     def __deepcopy__(self, memo: Any) -> Pool:
         return Pool()

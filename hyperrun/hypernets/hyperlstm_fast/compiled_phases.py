@@ -49,13 +49,17 @@ def compiled(phase: Callable[..., None], spec: Hashable, args: Sequence[Tensor])
     if reason is None:
         if not _compiled:
             log.warning("compiling the recurrent steps: up to a minute the first time, seconds from then on")
-        try:
-            _compiled[key] = _by_inductor(eager, args)
-            return _compiled[key]
-        except Exception as error:  # private interfaces and a C++ compiler: anything may be wrong, and eager is right
-            lines = str(error).strip().splitlines() or [""]
-            reason = f"{type(error).__name__}: {lines[0]}"
-            _failed.append(reason)
+        # Twice: Ctrl-C, Slurm and timeout signal all processes, and end a compiler that is at work. The run itself goes
+        # on to the end of its step, and operator by operator that would have other last bits than in any other run.
+        for _ in range(2):
+            try:
+                _compiled[key] = _by_inductor(eager, args)
+                return _compiled[key]
+            except Exception as error:  # private interfaces and a compiler: anything may be wrong, and eager is right
+                lines = str(error).strip().splitlines() or [""]
+                reason = f"{type(error).__name__}: {lines[0]}"
+        assert reason is not None
+        _failed.append(reason)
     if reason not in _said:
         _said.add(reason)
         log.warning("recurrent steps run operator by operator, several times slower: %s", reason)

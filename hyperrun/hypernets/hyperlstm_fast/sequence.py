@@ -144,7 +144,7 @@ class HyperLSTMSequence(torch.autograd.Function):
             previous = torch.cat([h.to(call.product)[None], out[:-1]])
             d_x, *d_weights = weight_gradients(call, ws, w, x, previous, ctx.needs_input_grad[1])
             norms = [s.sum(0) for s in norm_sums]
-        call.pool.give(ws, x, w, call.product)
+        call.pool.give(ws)
         return None, d_x, *d_state, *d_weights[:2], d_bias, *d_weights[2:], d_w_d, *norms
 
 

@@ -181,18 +181,43 @@ def test_outputs_are_not_overwritten_by_the_next_step():
 
 
 @pytest.mark.usefixtures("eager_phases")
-def test_blocks_are_used_again_for_the_same_shape_and_made_anew_for_another():
+def test_blocks_are_used_again_and_lengths_share_the_memory_of_the_longest():
     layer = layer_of()
     layer.fast = True
 
-    def workspace(batch: int) -> Any:
-        layer(torch.randn(5, batch, 3, dtype=torch.double))[0].sum().backward()
+    def workspace(length: int, batch: int = 4) -> blocks.Workspace:
+        layer(torch.randn(length, batch, 3, dtype=torch.double))[0].sum().backward()
         assert layer.pool.free is not None
-        return layer.pool.free[1]
+        return layer.pool.free.workspaces[next(reversed(layer.pool.free.workspaces))]
 
-    first = workspace(4)
-    assert workspace(4) is first
-    assert workspace(3) is not first
+    longest = workspace(9)
+    places = [row.data_ptr() for row in longest.memory.rows]
+    made = {length: workspace(length) for length in (9, 5, 7)}
+    assert made[9] is longest
+    assert [row.data_ptr() for row in longest.memory.rows] == places
+    for length in (5, 9, 7):  # each is kept
+        assert made[length].memory is longest.memory
+        workspace(length)
+        assert made[length] in longest.memory.workspaces.values() and len(longest.memory.workspaces) == 3
+    assert workspace(9, batch=3).memory is longest.memory, "smaller blocks lie in the same memory"
+    workspace(12)
+    assert len(longest.memory.workspaces) == 1, "what lay in the memory that was too small is gone with it"
+
+
+@pytest.mark.usefixtures("eager_phases")
+def test_batches_of_changing_lengths_have_the_gradients_of_each_alone():
+    lengths = (6, 9, 4, 9, 6, 11, 4)
+    batches = [torch.randn(length, 4, 3, dtype=torch.double) for length in lengths]
+
+    def gradients(layer: Any, x: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(layer(x)[0].square().sum(), list(layer.parameters())))
+
+    layer = layer_of()
+    layer.fast = True
+    one_after_the_other = [gradients(layer, x) for x in batches]
+    alone = [gradients(copy.deepcopy(layer), x) for x in batches]  # with a pool of its own
+    for found, wanted in zip(one_after_the_other, alone, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
 
 @pytest.mark.usefixtures("eager_phases")
@@ -248,3 +273,21 @@ def test_where_nothing_can_be_compiled_it_says_why_and_stays_right(monkeypatch, 
         "recurrent steps run operator by operator, several times slower: RuntimeError: no C++ compiler"
     ]
     assert compiled_phases.why_not_compiled() == "RuntimeError: no C++ compiler"
+
+
+def test_a_compiler_that_a_signal_ended_is_started_again(monkeypatch, caplog):
+    calls = []
+
+    def killed_once(function: Any, args: Any) -> Any:
+        calls.append(function)
+        if len(calls) == 1:
+            raise RuntimeError("the compiler was killed by SIGTERM")
+        return function
+
+    monkeypatch.setattr(compiled_phases, "_by_inductor", killed_once)
+    monkeypatch.setattr(compiled_phases, "_compiled", {})
+    monkeypatch.setattr(compiled_phases, "_failed", [])
+    with caplog.at_level(logging.WARNING):
+        check(layer_of(units=13))
+    assert calls[0] is calls[1] and compiled_phases.why_not_compiled() is None
+    assert not any("operator by operator" in record.getMessage() for record in caplog.records)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun import hypernetize
-from hyperrun.analyze.recurrent_states import GATES, SATURATED, Histogram, read_text, recorded_steps, recurrent_target
-from hyperrun.analyze.state_pictures import draw_gates, draw_hidden
+from hyperrun.analyze.recurrent.state_pictures import draw_gates, draw_hidden
+from hyperrun.analyze.recurrent.states import GATES, SATURATED, Histogram, read_text, recorded_steps, recurrent_target
 from hyperrun.pictures.style import picture
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.recurrent import RecurrentLM
@@ -39,7 +39,7 @@ def model_and_text(name: str, length: int = 23) -> tuple[nn.Module, RecurrentLM,
     model = model_of(*MODELS[name]).double().eval()
     randomize(model)
     target = recurrent_target(model)
-    assert target is not None
+    assert isinstance(target, RecurrentLM)
     return model, target, torch.randint(7, (length,))
 
 
@@ -98,7 +98,7 @@ def test_the_changes_are_those_of_the_scaling_vectors() -> None:
 def test_the_changes_go_on_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     _, target, ids = model_and_text("hyperrnn")
     whole = read_text(target, ids)
-    monkeypatch.setattr("hyperrun.analyze.recurrent_states.recorded_steps", lambda m, i: recorded_steps(m, i, 4))
+    monkeypatch.setattr("hyperrun.analyze.recurrent.states.recorded_steps", lambda m, i: recorded_steps(m, i, 4))
     parts = read_text(target, ids)
     torch.testing.assert_close(parts.changes, whole.changes)
     assert parts.bits == pytest.approx(whole.bits)
@@ -183,7 +183,7 @@ def test_a_recurrent_target_with_generated_weights_is_read_as_a_plain_one() -> N
     plain = model_of("model=lstm", *SIZE)
     model = hypernetize(plain, "chunked", generate="layers.*", z_dim=2, hidden=[4], chunk_size=16).eval()
     target, ids = recurrent_target(model), torch.randint(7, (9,))
-    assert target is not None
+    assert isinstance(target, RecurrentLM)
     with torch.no_grad():
         logits, _ = model(ids[None])
     torch.testing.assert_close(torch.cat([part for part, _ in recorded_steps(target, ids)]), logits[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure as Picture
 from matplotlib.patches import Patch
 
-from hyperrun.analyze.recurrent_states import GATES, SATURATED, Histogram
+from hyperrun.analyze.recurrent.states import GATES, SATURATED, Histogram
 from hyperrun.pictures.parts import COLOURS, TITLE_SIZE, grid_of, panels, styled, title
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ recorded is what the model computes: in eval mode, float32, one text from its be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,15 @@ from torch.nn import functional as F
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, HyperRNNLayer
-from hyperrun.targets.recurrent import LSTMLayer, RecurrentLM, RNNLayer, State, gate_values, hidden_activation
+from hyperrun.targets.recurrent import (
+    LSTMLayer,
+    RecurrentLM,
+    RecurrentNetwork,
+    RNNLayer,
+    State,
+    gate_values,
+    hidden_activation,
+)
 
 GATES: tuple[str, ...] = ("i", "g", "f", "o")
 """In the order of the author's code; g is the candidate, behind a tanh, the others are behind a sigmoid."""
@@ -36,30 +44,35 @@ CHUNK = 128
 
 @dataclass(frozen=True)
 class LayerSteps:
-    """What one layer did in T steps of one text."""
+    """What one layer did in T steps of B sequences."""
 
     values: dict[str, Tensor]
-    """name -> [T, H]. LSTM: hidden (what the output gate lets through: tanh(c_t), with layer norm tanh(LN(c_t))), cell
-    (tanh(c_t); only where layer norm makes it another), i, g, f, o after their nonlinearities. RNN: hidden (h_t)."""
+    """name -> [T, B, H] (of one text: [T, H]). LSTM: hidden (what the output gate lets through: tanh(c_t), with layer
+    norm tanh(LN(c_t))), cell (tanh(c_t); only where layer norm makes it another), i, g, f, o after their
+    nonlinearities. RNN: hidden (h_t)."""
     scales: dict[str, Tensor]
-    """Gate -> scaling vectors d_h(t) [T, H] of W_h of a HyperLSTM ("h": of a HyperRNN's one matrix, in its scaled
+    """Gate -> scaling vectors d_h(t), as large, of W_h of a HyperLSTM ("h": of a HyperRNN's one matrix, in its scaled
     form); empty for others."""
 
+    def of_one(self) -> LayerSteps:
+        """Return what it did in the first sequence, [T, H]."""
+        parts = ({name: rows[:, 0] for name, rows in kept.items()} for kept in (self.values, self.scales))
+        return LayerSteps(*parts)
 
-def recurrent_target(model: nn.Module) -> RecurrentLM | None:
-    """Return the language model whose layers can be watched, or None for a model of another kind."""
+
+def recurrent_target(model: nn.Module) -> RecurrentNetwork | None:
+    """Return the recurrent network whose layers can be watched, or None for a model of another kind."""
     hyper = as_hypernetized(model)
     target = model if hyper is None else hyper.target
-    if not isinstance(target, RecurrentLM) or (hyper is not None and hyper.conditional):
+    if not isinstance(target, RecurrentNetwork) or (hyper is not None and hyper.conditional):
         return None
     if hyper is None or hyper.dynamic:
         return target
     plain = materialize(model)  # the same weights at every step: a plain network
-    assert isinstance(plain, RecurrentLM)
+    assert isinstance(plain, RecurrentNetwork)
     return plain
 
 
-@torch.no_grad()
 def recorded_steps(model: RecurrentLM, ids: Tensor, chunk: int = CHUNK) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
     """Read a text; yield, chunk by chunk, the logits [T, vocabulary] and what each layer did in these T steps.
 
@@ -68,18 +81,29 @@ def recorded_steps(model: RecurrentLM, ids: Tensor, chunk: int = CHUNK) -> Itera
     Raises:
         UserError: a layer of a kind that hyperrun did not make.
     """
+    for logits, layers in watched(model, (model.embed(part[:, None]) for part in ids.split(chunk))):
+        yield logits[:, 0], [layer.of_one() for layer in layers]
+
+
+@torch.no_grad()
+def watched(model: RecurrentNetwork, chunks: Iterable[Tensor]) -> Iterator[tuple[Tensor, list[LayerSteps]]]:
+    """Run a network over B sequences; yield, for each chunk x [T, B, I] of what its first layer reads, what the output
+    layer gives, [T, B, outputs], and what each layer did in these T steps. The state is carried from chunk to chunk.
+
+    Raises:
+        UserError: a layer of a kind that hyperrun did not make.
+    """
     state: list[State | None] = [None] * len(model.layers)
-    for part in ids.split(chunk):
-        x = model.embed(part[:, None])
+    for x in chunks:
         layers = []
         for n, layer in enumerate(model.layers):
             x, state[n], steps = layer_steps(layer, x, state[n])
             layers.append(steps)
-        yield model.output(x)[:, 0], layers
+        yield model.output(x), layers
 
 
 def layer_steps(layer: nn.Module, x: Tensor, state: State | None) -> tuple[Tensor, State, LayerSteps]:
-    """Return a layer's outputs [T, 1, H], its last state and what it did, from x [T, 1, I] and the state before it."""
+    """Return a layer's outputs [T, B, H], its last state and what it did, from x [T, B, I] and the state before it."""
     if not isinstance(layer, LSTMLayer | RNNLayer | HyperLSTMLayer | HyperRNNLayer):
         raise UserError(f"a layer of the kind {type(layer).__name__} cannot be watched (LSTM and RNN layers can)")
     state = layer.zero_state(x) if state is None else state
@@ -94,7 +118,7 @@ def layer_steps(layer: nn.Module, x: Tensor, state: State | None) -> tuple[Tenso
         outputs.append(state[0])
         for kept, new in ((values, value), (scales, scale)):
             for name, tensor in new.items():
-                kept.setdefault(name, []).append(tensor[0])
+                kept.setdefault(name, []).append(tensor)
     steps = LayerSteps(*({name: torch.stack(rows) for name, rows in kept.items()} for kept in (values, scales)))
     return torch.stack(outputs), state, steps
 
@@ -102,7 +126,7 @@ def layer_steps(layer: nn.Module, x: Tensor, state: State | None) -> tuple[Tenso
 def lstm_step(
     layer: LSTMLayer | HyperLSTMLayer, x: Tensor, state: State
 ) -> tuple[State, dict[str, Tensor], dict[str, Tensor]]:
-    """Return the state after one step without dropout, the values of the step and its scaling vectors, [1, H] each."""
+    """Return the state after one step without dropout, the values of the step and its scaling vectors, [B, H] each."""
     scales, carried = {}, ()
     if isinstance(layer, HyperLSTMLayer):
         sums, d_h, *carried = layer.gate_sums(x, state, None)
@@ -178,6 +202,43 @@ class Histogram:
         return found | ({"not_finite": self.broken / self.total} if self.broken else {})
 
 
+class Counted:
+    """Histograms of what layers do, and how much their weights change from step to step, chunk by chunk.
+
+    Every value is counted, none is kept: the memory needed does not grow with the sequence.
+
+    The change of a weight matrix is the Euclidean norm of the difference of its scaling vector: W_h(t) is
+    diag(d_h(t)) W_h, and the paper does not say which norm its figures 4 and 7 have (the Frobenius norm of the
+    difference of the matrices would weigh each unit with the length of its row of W_h).
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.histograms: list[dict[str, Histogram]] = [{} for _ in range(layers)]
+        self._changes: list[dict[str, list[Tensor]]] = [{} for _ in range(layers)]
+        self._before: list[dict[str, Tensor]] = [{} for _ in range(layers)]
+
+    def add(self, layers: Sequence[LayerSteps], there: Tensor | None = None) -> None:
+        """Count a chunk of what each layer did. there: bool [T, B], steps that are not padding; None: all of them."""
+        for n, steps in enumerate(layers):
+            for name, values in steps.values.items():
+                gate = name in ("i", "f", "o")
+                histogram = self.histograms[n].setdefault(name, Histogram(0.0 if gate else -1.0, 1.0))
+                histogram.add(values if there is None else values[there])
+            for gate, scales in steps.scales.items():
+                last = self._before[n].get(gate, scales[:1])
+                change = (scales - torch.cat([last, scales[:-1]])).norm(dim=-1).cpu()
+                self._changes[n].setdefault(gate, []).append(change)
+                self._before[n][gate] = scales[-1:]
+
+    def take_changes(self) -> list[dict[str, Tensor]]:
+        """Return for each layer gate -> ||d_h(t) - d_h(t-1)||_2 at each step, [T] or [T, B], 0 at the first; what is
+        added from now on is of other sequences."""
+        found = [{gate: torch.cat(parts) for gate, parts in layer.items()} for layer in self._changes]
+        for kept in (*self._changes, *self._before):
+            kept.clear()
+        return found
+
+
 @dataclass
 class Reading:
     """What a model did over a text."""
@@ -193,29 +254,12 @@ class Reading:
 
 
 def read_text(model: RecurrentLM, ids: Tensor) -> Reading:
-    """Let a model read a text and return what it did. ids: int64 [N], at least two of them.
-
-    The change of a weight matrix is the Euclidean norm of the difference of its scaling vector: W_h(t) is
-    diag(d_h(t)) W_h, and the paper does not say which norm its figure 4 has (the Frobenius norm of the difference of
-    the matrices would weigh each unit with the length of its row of W_h).
-
-    Every value of a text is counted, none is kept: the memory needed does not grow with the text.
-    """
-    histograms: list[dict[str, Histogram]] = [{} for _ in model.layers]
-    changes: list[dict[str, list[Tensor]]] = [{} for _ in model.layers]
-    before: list[dict[str, Tensor]] = [{} for _ in model.layers]
+    """Let a model read a text and return what it did. ids: int64 [N], at least two of them."""
+    counted = Counted(len(model.layers))
     nats, at = 0.0, 0
     for logits, layers in recorded_steps(model, ids):
         targets = ids[at + 1 : at + 1 + len(logits)]
         nats += float(F.cross_entropy(logits[: len(targets)].float(), targets, reduction="sum"))
         at += len(logits)
-        for n, steps in enumerate(layers):
-            for name, values in steps.values.items():
-                gate = name in ("i", "f", "o")
-                histograms[n].setdefault(name, Histogram(0.0 if gate else -1.0, 1.0)).add(values)
-            for gate, scales in steps.scales.items():
-                last = before[n].get(gate, scales[:1])
-                changes[n].setdefault(gate, []).append((scales - torch.cat([last, scales[:-1]])).norm(dim=1).cpu())
-                before[n][gate] = scales[-1:]
-    joined = [{gate: torch.cat(parts) for gate, parts in layer.items()} for layer in changes]
-    return Reading(len(ids), nats / (len(ids) - 1) / math.log(2), histograms, joined)
+        counted.add(layers)
+    return Reading(len(ids), nats / (len(ids) - 1) / math.log(2), counted.histograms, counted.take_changes())

@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 
-from hyperrun.analyze.character_strip import (
+from hyperrun.analyze.recurrent.character_strip import (
     MOST_IN_PAGE,
     Strip,
     broken_into_lines,

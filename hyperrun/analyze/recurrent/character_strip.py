@@ -1,14 +1,13 @@
 """A text, under each character how much the four recurrent matrices changed at that step (figure 4 of Ha et al.).
 
 The change of W_h of gate y at step t is ||d_h^y(t) - d_h^y(t-1)||_2, of the scaling vectors: see
-recurrent_states.read_text. A row's colour is full at the row's own 99th percentile, because the changes of different
+states.Counted. A row's colour is full at the row's own 99th percentile, because the changes of different
 gates differ in size by a factor of ten; the legend has that value. It, the mean and the maximum are those of all
 symbols that were read but the first ones, which are left out everywhere.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from hyperrun.analyze.recurrent.changes import CHANGE, full_text, legend_item, numbers_of, page, row_name, strength_of
 from hyperrun.data import Vocabulary
 from hyperrun.data.vocabulary import EOS
 from hyperrun.errors import printable
@@ -40,14 +40,7 @@ MOST_LINES = 8
 MOST_IN_PAGE = 2000
 """Symbols in the page."""
 
-FULL = 0.99
-"""Quantile of a row's changes at which its colour is full."""
-
 SHOWN = {"\n": "↵", "\t": "→", EOS: "↵"}
-
-CHANGE = "||d<sub>h</sub>(t) &minus; d<sub>h</sub>(t&minus;1)||<sub>2</sub>"
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class Strip:
 
     def strength(self, gate: str) -> Tensor:
         """Return how strong the colour is at each symbol, 0 to 1; 0 where the change is not finite."""
-        return (self.changes[gate] / (self.full(gate) or 1.0)).nan_to_num(0, 0, 0).clamp(0, 1)
+        return strength_of(self.changes[gate], self.full(gate))
 
     def first(self, count: int) -> Strip:
         """Return the strip of the first symbols alone."""
@@ -93,10 +86,6 @@ class Strip:
         broken = int((~values.isfinite()).any(0).sum())
         return f" Not finite, and white, at {broken:,} of the symbols here." if broken else ""
 
-    def full_text(self, gate: str) -> str:
-        """Return from where on a gate's colour is full."""
-        return "not finite" if math.isnan(self.full(gate)) else f"full colour from {self.full(gate):.3g}"
-
 
 def make_strip(title: str, ids: Tensor, vocabulary: Vocabulary, changes: Mapping[str, Tensor]) -> Strip:
     """Return what is shown of a text int64 [N] with the changes [N] of each gate, without its cold beginning."""
@@ -106,14 +95,6 @@ def make_strip(title: str, ids: Tensor, vocabulary: Vocabulary, changes: Mapping
     later = {gate: values[start:].double() for gate, values in changes.items()}
     numbers = {gate: numbers_of(values) for gate, values in later.items()}
     return Strip(title, symbols, later, numbers, start, len(symbols))
-
-
-def numbers_of(changes: Tensor) -> dict[str, float]:
-    """Return what Strip.numbers has of a gate with these changes [N]; NaN if none of them is finite."""
-    finite = changes[changes.isfinite()]
-    if not len(finite):
-        return dict.fromkeys(("mean", "max", "full"), math.nan)
-    return {"mean": float(finite.mean()), "max": float(finite.max()), "full": float(finite.quantile(FULL))}
 
 
 def printable_symbol(symbol: str) -> str:
@@ -181,7 +162,7 @@ def draw_strip(strip: Strip) -> Picture:
         panel.text(left, 0.46, said, fontsize=8)
         panel.text(left, 0.66, drawn.explained(), fontsize=8)
         handles = [
-            Patch(color=colour_of(g), label=f"{row_name(gate)}: {strip.full_text(gate)}")
+            Patch(color=colour_of(g), label=f"{row_name(gate)}: {full_text(strip.numbers[gate])}")
             for g, gate in enumerate(gates)
         ]
         panel.legend(
@@ -189,10 +170,6 @@ def draw_strip(strip: Strip) -> Picture:
             bbox_transform=figure.transFigure, borderaxespad=0, handlelength=1.2, columnspacing=1.4,
         )  # fmt: skip
     return figure
-
-
-def row_name(gate: str) -> str:
-    return "W_h" if gate == "h" else f"W_h of {gate}"
 
 
 # ---------------------------------------------------------------- HTML
@@ -215,42 +192,23 @@ def strip_page(strip: Strip) -> str:
         style = ";".join(f"--{gate}:{values[n]:.2f}" for gate, values in zip(gates, strengths, strict=True))
         spans.append(f'<span title="{_text(repr(symbol))}: {said}" style="{style}">{_text(symbol)}</span>')
     legend = "".join(
-        f'<li><b style="background:rgb({colour})"></b>{_text(row_name(gate))}: {strip.full_text(gate)}'
-        f" (mean {strip.numbers[gate]['mean']:.3g}, maximum {strip.numbers[gate]['max']:.3g})</li>"
-        for gate, colour in zip(gates, rgb, strict=True)
+        legend_item(gate, f"rgb({colour})", strip.numbers[gate]) for gate, colour in zip(gates, rgb, strict=True)
     )
     shown = f"; the first {len(strip.symbols):,} of them are shown" if len(strip.symbols) < strip.count else ""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{_text(strip.title)}</title>
-<style>
-:root {{ color-scheme: light; }}
-body {{ margin: 0 auto; padding: 1rem 2rem 3rem; max-width: 60rem; background: #fff; color: #202124;
-  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }}
-h1 {{ font-size: 1.2rem; }}
-ul {{ list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; font-size: .85rem; }}
-li b {{ display: inline-block; width: 1em; height: .7em; margin-right: .4em; }}
-.text {{ font-family: "DejaVu Sans Mono", ui-monospace, monospace; overflow-wrap: anywhere; }}
+    style = f""".text {{ font-family: "DejaVu Sans Mono", ui-monospace, monospace; overflow-wrap: anywhere; }}
 .text span {{ display: inline-block; white-space: pre; line-height: 1.3em;
   padding-bottom: {0.38 * len(gates) + 0.35:.2f}em; print-color-adjust: exact; background: {rows}; }}
 .text span:hover {{ outline: 1px solid #202124; }}
-</style>
-</head>
-<body>
-<h1>{_text(strip.title)}</h1>
+"""
+    body = f"""\
 <p>Under each symbol a bar for each recurrent weight matrix, from top to bottom as in the legend: the stronger its
 colour, the more the matrix changed as the symbol was read, {CHANGE}. The
 numbers stand in each symbol's title. {strip.explained()}{strip.said_of_broken()}
 Means and maxima are over the same {strip.count:,} symbols{shown}.</p>
 <ul>{legend}</ul>
 <p class="text">{"".join(spans)}</p>
-</body>
-</html>
 """
+    return page(strip.title, style, body)
 
 
 def _text(text: str) -> str:
