@@ -34,7 +34,7 @@ from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks
 from hyperrun.training.loop import LoopState, train
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
-from hyperrun.training.recorder import throughput
+from hyperrun.training.recorder import throughput, times
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
 
@@ -240,7 +240,7 @@ def select_and_test(
         **{f"test/{name}": value for name, value in test.items()},
         "best/step": best["step"],
         "steps": state.step,
-        "time/train_s": round(state.train_s, 2),
+        **times(state, task, config),
         **throughput(state, task, config),
         "fp16/skipped_steps": state.skipped,
     }
