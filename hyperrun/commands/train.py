@@ -26,6 +26,7 @@ from hyperrun.hydra_app.sweep import leading_sweeps
 from hyperrun.hypernets import count_parameters
 from hyperrun.models import width_of
 from hyperrun.runs.folder import RECORDED, RunFolder, named
+from hyperrun.runs.typed import has_papers_count
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import made_with
@@ -183,7 +184,9 @@ def run_facts(config: Config, task: Task, precision: Precision, world: World, co
         "command": command,
     }
     if config.paper is not None:
-        facts |= {f"paper/{name}": getattr(config.paper, name) for name in ("params", "metric", "value")}
+        paper = {f"paper/{name}": getattr(config.paper, name) for name in ("params", "metric", "value")}
+        if has_papers_count(facts | paper, config.paper.part):
+            facts |= paper
     return facts
 
 
