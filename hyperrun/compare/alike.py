@@ -53,7 +53,9 @@ def alike(rows: Sequence[Sequence[Run]], typed: Sequence[dict[str, str]]) -> Ali
 
     typed: settings that were typed for each (hyperrun.runs.typed).
     """
-    shared = [f"{key.removesuffix('.kind')}={text}" for key, text in shared_settings(typed).items()]
+    lengths = "trainer.epochs", "trainer.max_steps"  # which are said in full below
+    settings = {key: text for key, text in shared_settings(typed).items() if key not in lengths}
+    shared = [f"{key.removesuffix('.kind')}={text}" for key, text in settings.items()]
     unequal, marks = [], [()] * len(rows)
     for what, say in ASPECTS.items():
         said = [say(runs) for runs in rows]
