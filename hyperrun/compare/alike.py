@@ -88,11 +88,11 @@ def length(runs: Sequence[Run]) -> tuple[Any, str] | None:
     asked = runs[0].computed
     epochs, steps = asked.get("trainer.epochs") or asked.get("data.epochs"), asked.get("trainer.max_steps")
     per_step = next((e / s for e, s in map(_done, runs) if e and s), None)
-    if is_number(steps):
+    if isinstance(steps, int):
         passes = steps * per_step if per_step else None
         text = f"{steps:,} steps" + (f" ({passes:,.3g} epochs)" if passes else "")
         return (("steps", steps) if passes is None else ("epochs", f"{passes:.3g}")), text
-    if not is_number(epochs):
+    if not isinstance(epochs, int):
         return None
     text = f"{epochs:,} epochs"
     if asked.get("trainer.patience") is not None:  # some may have ended earlier

@@ -49,4 +49,5 @@ def shade(colour: str, place: float) -> str:
     """Return a shade of a colour: at 0 the darkest, at 1 the lightest."""
     part = place * (DARKEST + LIGHTEST) - DARKEST
     towards = 1.0 if part > 0 else 0.0
-    return to_hex([channel + abs(part) * (towards - channel) for channel in to_rgb(colour)])
+    red, green, blue = (channel + abs(part) * (towards - channel) for channel in to_rgb(colour))
+    return to_hex((red, green, blue))

@@ -182,7 +182,7 @@ def read_run(folder: Path) -> Run:
             summary["epochs"] = epochs
         train_s, warm_up_s = summary.get("time/train_s"), summary.get("time/warm_up_s")
         if is_number(train_s) and is_number(warm_up_s):
-            summary["time/steady_s"] = train_s - warm_up_s
+            summary["time/steady_s"] = train_s - warm_up_s  # pyright: ignore[reportOptionalOperand]
         elif epochs and is_number(train_s):  # of an older version, with warm-up
             summary["time/epoch_s"] = train_s / epochs
         return Run(folder, status, summary, flat, computed)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Picture
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
@@ -150,6 +152,39 @@ def test_odd_names_neither_fail_nor_become_formulas(tmp_path: Path) -> None:
     assert picture(draw(comparisons), "png")
 
 
+def test_no_accuracy_beyond_100(tmp_path: Path) -> None:
+    for seed, test in enumerate((0.99, 1.0, 1.0)):
+        made_up_run(tmp_path, "model=cnn", f"seed={seed}", test=test, trainable=9900)
+    made_up_run(tmp_path, "model=hypercnn", test=1.0, trainable=12000)
+    comparisons = compare(read_runs([tmp_path]))
+    curves = draw_curves(comparisons[0])
+    assert curves is not None
+    for panel in (draw(comparisons).axes[0], curves.axes[0]):
+        assert panel.get_ylim()[1] == 100
+    bars = [bar for c in draw(comparisons).axes[0].containers for bar in c.lines[2]]  # type: ignore[attr-defined]
+    assert max(segment[:, 1].max() for bar in bars for segment in bar.get_segments()) == pytest.approx(100)
+
+
+def test_markers_that_coincide_are_rings(tmp_path: Path) -> None:
+    for model, count in (("hypercnn", 12_910), ("hypermlp", 12_915), ("cnn", 12_920), ("mlp", 30_000)):
+        made_up_run(tmp_path, f"model={model}", trainable=count, test=0.9)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    markers = [container.lines[0] for container in panel.containers]  # type: ignore[attr-defined]
+    sizes = sorted((line.get_markersize(), line.get_zorder()) for line in markers)
+    assert sizes == [(6.5, 3), (6.5, 3), (11.0, 2.99), (15.5, 2.98)], "the larger ones below"
+    [filled] = [line for line in markers if line.get_markerfacecolor() != "white"]  # the smallest is on the front
+    assert filled.get_markersize() == 15.5 or filled.get_markeredgecolor() == "white"
+
+
+def test_negative_figures_of_which_less_is_better(tmp_path: Path) -> None:
+    for name, nats, count in (("iam_lstm900", -900.25, 3_363_421), ("iam_hyperlstm900", -1000.75, 3_941_181)):
+        made_up_run(tmp_path, f"experiment=ha2016/{name}", test=nats, trainable=count, test__nats=None)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    low, high = panel.get_ylim()
+    assert low < -1162 and high > -900, "the paper's figures are in it"
+    assert {"iam_lstm900", "paper: iam_hyperlstm900"} <= set(labels_of(panel))
+
+
 # ---------------------------------------------------------------- ticks
 
 
@@ -182,6 +217,14 @@ def test_count_text() -> None:
     assert list(map(count_text, (1, 999, 1000, 21210, 999_999, 2_243_546, 7e9))) == "1 999 1k 21.2k 1M 2.24M 7G".split()
 
 
+def test_labels_of_ticks_do_not_collide(tmp_path: Path) -> None:
+    for i in range(3):
+        made_up_run(tmp_path, "model=cnn", f"optim.lr=0.{i + 1}", trainable=999_000 + 400 * i)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    boxes = [tick.label1.get_window_extent() for tick in panel.xaxis.get_major_ticks()]
+    assert len(boxes) >= 2 and all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
 # ---------------------------------------------------------------- curves
 
 
@@ -198,6 +241,11 @@ def test_curves_of_every_seed_in_one_colour(comparisons: list[Comparison]) -> No
         "curve-2-1",
     ]
     assert len({line.get_color() for line in lines}) == 3
+    scatter = {c.lines[0].get_color() for c in draw(comparisons).axes[0].containers}  # type: ignore[attr-defined]
+    assert lines[0].get_color() in scatter, "the only direct one"
+    assert {line.get_color() for line in lines[3:]}.isdisjoint(scatter), "shades, of the static hypernets' blue"
+    red, _, blue = zip(*(to_rgb(line.get_color()) for line in lines[3:]), strict=True)
+    assert all(b > r for r, b in zip(red, blue, strict=True))
     assert np.array_equal(lines[0].get_xdata(), [20, 40, 60, 80, 100])
     assert lines[0].get_ydata()[-1] == pytest.approx(97)  # type: ignore[index]
 
