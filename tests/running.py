@@ -235,6 +235,11 @@ def without_clock(row: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if not k.startswith(("time/", "throughput/")) and k not in ("command", "git")}
 
 
+TIMED = ("timed_s", "timed_steps", "timed_examples", "timed_tokens")
+CLOCKED = ("train_s", "warm_up_s", "eval_s", "save_s", *TIMED, "made_with")
+"""Fields of a checkpoint's loop that are what the clock said."""
+
+
 def checkpoint(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
@@ -269,7 +274,7 @@ def assert_same_run(folder: Path, reference: Path) -> None:
         states = [checkpoint(path / "checkpoints" / name) for path in (folder, reference)]
         for state in states:
             state.pop("metrics_position", None)  # bytes: the times in the rows have more or fewer digits
-            for key in ("train_s", "timed_s", "timed_examples", "timed_tokens", "made_with"):
+            for key in CLOCKED:
                 state.get("loop", {}).pop(key, None)
         assert_same_bits(states[0], states[1], name)
     ours, theirs = ([without_clock(row) for row in rows(path)] for path in (folder, reference))

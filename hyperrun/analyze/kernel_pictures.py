@@ -93,12 +93,18 @@ def arranged(blocks: Blocks) -> list[list[Kernel]]:
 def draw_kernels(blocks: Blocks) -> Picture:
     """Return a picture of kernels, for each group of runs a block of rows, in which a layer's kernels stand together.
 
-    Each panel has a scale of its own, since kernels of equal structure may differ in size; it ends at the 99.5th
-    percentile of the absolute values, or a few outliers would leave the rest pale. Every kernel stands in the row of
-    its output channel and the column of its input channel; of more than 32 channels the first 32 are drawn. What is not
-    finite is black.
+    The kernels of one layer have one scale, so that equal colours are equal weights; it ends at the 99.5th percentile
+    of the absolute values, of the run where that is largest, or a few outliers would leave the rest pale. Every kernel
+    stands in the row of its output channel and the column of its input channel; of more than 32 channels the first 32
+    are drawn. What is not finite is black.
     """
     rows = arranged(blocks)
+    scales = {
+        id(kernel): max(full_at(one.weight) for one in layer) or 1.0
+        for block in blocks
+        for layer in block
+        for kernel in layer
+    }
     images = [[tiled(kernel.weight.detach().float().cpu()) for kernel in row] for row in rows]
     heights = [
         max(panel_height(kernel, image) for kernel, (image, *_) in zip(row, found, strict=True))
@@ -109,8 +115,15 @@ def draw_kernels(blocks: Blocks) -> Picture:
     )  # fmt: skip
     for cells, row, pictures in zip(places, rows, images, strict=True):
         for panel, (kernel, image) in fill([cells], list(zip(row, pictures, strict=True))):
-            draw_kernel(panel, kernel, *image)
+            draw_kernel(panel, kernel, scales[id(kernel)], *image)
     return figure
+
+
+def full_at(weight: Tensor) -> float:
+    """Return the absolute value at which a colour would be full for what is drawn of this weight alone."""
+    image = tiled(weight.detach().float().cpu())[0]
+    finite = image[image.isfinite()]
+    return float(finite.double().abs().quantile(FULL)) if len(finite) else 0.0
 
 
 def panel_height(kernel: Kernel, image: Tensor) -> float:
@@ -129,8 +142,11 @@ def drawn_size(image: Tensor) -> tuple[float, float]:
 def title_of(kernel: Kernel) -> str:
     """Return whose a kernel is, how it was made, its shape, and how much of it is not finite."""
     shape = " x ".join(str(n) for n in kernel.weight.shape)
-    most = MOST_CHANNELS if kernel.weight.ndim > 2 else MOST_NUMBERS
-    if max(kernel.weight.shape[:2]) > most:
+    drawn = without_single(kernel.weight)
+    most = MOST_CHANNELS if drawn.ndim > 2 else MOST_NUMBERS
+    if is_long_vector(drawn):
+        shape += f" (the first {MOST_NUMBERS**2:,})" if drawn.numel() > MOST_NUMBERS**2 else ""
+    elif max(drawn.shape[:2]) > most:
         shape += f" (of each the first {most})"
     how = "generated" if kernel.generated else "learned directly"
     text = f"{kernel.label}\n{kernel.name}, {how}\n{shape}"
@@ -146,8 +162,10 @@ def broken_pixels(kernel: Kernel) -> np.ndarray:
     return tiled((~kernel.weight.detach().cpu().isfinite()).float())[0].numpy() == 1
 
 
-def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, down: Numbered, cell: int) -> None:
-    """Draw what `tiled` made of one kernel, with a bar of colours beside it."""
+def draw_kernel(
+    panel: Axes, kernel: Kernel, largest: float, image: Tensor, across: Numbered, down: Numbered, cell: int
+) -> None:
+    """Draw what `tiled` made of one kernel, with a bar of colours from -largest to largest beside it."""
     panel.set_anchor("NW")  # a tall kernel begins where its title begins
     panel.grid(False)
     for side in panel.spines.values():
@@ -164,7 +182,6 @@ def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, do
         axis.set_ticklabels([str(n) for n in range(0, numbers, every)], fontsize=7)
         axis.set_tick_params(length=0)
     finite, broken = image[image.isfinite()], broken_pixels(kernel)
-    largest = (float(finite.double().abs().quantile(FULL)) if len(finite) else 0.0) or 1.0
     colours = matplotlib.colormaps[SIGNED_MAP].with_extremes(bad="#ffffff")
     drawn = panel.imshow(image.numpy(), cmap=colours, vmin=-largest, vmax=largest, interpolation="nearest")
     if broken.any():
@@ -180,11 +197,28 @@ def draw_kernel(panel: Axes, kernel: Kernel, image: Tensor, across: Numbered, do
     title(panel, title_of(kernel))
 
 
+def without_single(weight: Tensor) -> Tensor:
+    """Return a weight of three dimensions without the first of them if that has one entry: it is a matrix then."""
+    return weight[0] if weight.ndim == 3 and len(weight) == 1 else weight
+
+
+def is_long_vector(weight: Tensor) -> bool:
+    """Return whether a weight of at most two dimensions is a single row or column that is longer than a picture's."""
+    return weight.ndim < 3 and max(weight.shape, default=1) == weight.numel() > MOST_CHANNELS
+
+
 def tiled(weight: Tensor) -> tuple[Tensor, Numbered, Numbered, int]:
     """Return the image of a weight, what and how many stand across and down in it, and the pixels from one to the next.
 
-    The image is float [height, width], NaN between kernels. How many is 0 where a number would say nothing.
+    The image is float [height, width], NaN between kernels. How many is 0 where a number would say nothing. A long
+    vector (a class token, [1, 1, 768]) is broken into lines: a strip of one pixel would not be seen.
     """
+    weight = without_single(weight)
+    if is_long_vector(weight):
+        numbers = weight.flatten()[: MOST_NUMBERS**2]
+        columns = math.ceil(math.sqrt(len(numbers)))
+        lines = torch.cat([numbers, numbers.new_full((-len(numbers) % columns,), torch.nan)]).view(-1, columns)
+        return lines, (f"{len(numbers):,} numbers, line by line", 0), ("", 0), 1
     if weight.ndim < 3:
         matrix = weight if weight.ndim == 2 else weight.reshape(1, -1)
         matrix = matrix[:MOST_NUMBERS, :MOST_NUMBERS]

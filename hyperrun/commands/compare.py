@@ -13,7 +13,8 @@ from rich.console import Console
 from hyperrun.arguments import Arguments
 from hyperrun.compare.filters import Condition, filter_runs
 from hyperrun.compare.groups import compare
-from hyperrun.compare.table import as_csv, as_json, markdown, print_comparison
+from hyperrun.compare.records import as_csv, as_json
+from hyperrun.compare.table import markdown, print_comparison
 from hyperrun.errors import UserError, choose
 from hyperrun.runs.folder import write_beside
 from hyperrun.runs.reading import Runs, computed_keys, read_runs
@@ -113,7 +114,7 @@ def write_results(folders: list[str], path: Path, readme: Path | None, runs: Run
     from hyperrun.compare.gone import gone_group, read_gone, with_gone
     from hyperrun.compare.plot import draw
     from hyperrun.compare.readme import filled_in
-    from hyperrun.compare.results import TYPED, for_picture, results_page
+    from hyperrun.compare.results import TYPED, results_page
     from hyperrun.conf_dir import choices
     from hyperrun.config import to_dict
     from hyperrun.hydra_app.compose import compose_config
@@ -147,7 +148,7 @@ def write_results(folders: list[str], path: Path, readme: Path | None, runs: Run
     if plot is not None:
         # where all have as many parameters, the tables say it better
         varied = [found for found in comparisons if len({group.trainable for group in found.groups}) > 1]
-        write_beside(plot, picture(draw(for_picture(varied or comparisons, experiments)), "png"))
+        write_beside(plot, picture(draw(varied or comparisons), "png"))
     write_beside(path, page)
     if readme is not None and tables is not None:
         write_beside(readme, tables)

@@ -26,6 +26,7 @@ from hyperrun.hydra_app.sweep import leading_sweeps
 from hyperrun.hypernets import count_parameters
 from hyperrun.models import width_of
 from hyperrun.runs.folder import RECORDED, RunFolder, named
+from hyperrun.runs.typed import has_papers_count
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import made_with
@@ -34,7 +35,7 @@ from hyperrun.training import checkpoint
 from hyperrun.training.distributed import World, barrier, join_world, max_over_ranks
 from hyperrun.training.loop import LoopState, train
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
-from hyperrun.training.recorder import throughput
+from hyperrun.training.recorder import throughput, times
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
 
@@ -183,7 +184,9 @@ def run_facts(config: Config, task: Task, precision: Precision, world: World, co
         "command": command,
     }
     if config.paper is not None:
-        facts |= {f"paper/{name}": getattr(config.paper, name) for name in ("params", "metric", "value")}
+        paper = {f"paper/{name}": getattr(config.paper, name) for name in ("params", "metric", "value")}
+        if has_papers_count(facts | paper, config.paper.part):
+            facts |= paper
     return facts
 
 
@@ -242,7 +245,7 @@ def select_and_test(
         **{f"test/{name}": value for name, value in test.items()},
         "best/step": best["step"],
         "steps": state.step,
-        "time/train_s": round(state.train_s, 2),
+        **times(state, task, config),
         **throughput(state, task, config),
         "fp16/skipped_steps": state.skipped,
     }

@@ -89,9 +89,12 @@ def in_section(row: tuple[Experiment, Group | None]) -> tuple[int, bool, str, in
 
 
 def published(experiment: Experiment, group: Group | None) -> tuple[Metric, float] | None:
-    """Return the published figure of an experiment; None beside a group on other data, of which it says nothing."""
-    other = group is not None and group.computed.get("data.name") != experiment.data
-    return None if other else experiment.paper_figure
+    """Return the published figure of an experiment; None beside a group on other data, or of another parameter count,
+    of which it says nothing."""
+    others = group is not None and (
+        group.computed.get("data.name") != experiment.data or group.trainable != experiment.trainable
+    )
+    return None if others else experiment.paper_figure
 
 
 def changes(experiment: Experiment, group: Group) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -11,14 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyperrun.config import NOT_IN_HASH
+from hyperrun.compare.alike import Alike, alike, shared_settings
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
 from hyperrun.runs.naming import labels
 from hyperrun.runs.reading import Run, Runs, is_number
-
-NO_CHANGE = tuple(f"{key}{end}" for key in (*NOT_IN_HASH, "experiment", "seed", "sweep") for end in "=.")
-"""How words of a command line begin that choose no other training."""
+from hyperrun.runs.typed import changed_words, has_papers_count, typed_settings
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Group:
     """The same target on the same data, trained directly; None for a direct group or where nobody trained it."""
     gone: bool = False
     """The run folders no longer exist: known only from what a page of results printed (hyperrun.compare.gone)."""
+    differs_in: tuple[str, ...] = ()
+    """In what it was trained unlike most of the others: length, data check, precision, hardware."""
 
     @property
     def metric(self) -> Metric:
@@ -59,9 +58,11 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The experiment without its folder, else the model."""
+        """The experiment without its folder, else the model; of a published one only with its parameter count."""
         summary = self.runs[0].summary
         experiment = summary.get("experiment")
+        if self.runs[0].config.get("paper.params") is not None and not self.of_paper:
+            return summary["model"]
         return experiment.rpartition("/")[2] if isinstance(experiment, str) and experiment else summary["model"]
 
     @property
@@ -95,7 +96,7 @@ class Group:
         """The paper's figure in the unit of the metric; None where it prints no such figure."""
         summary = self.runs[0].summary
         name, value = summary.get("paper/metric"), summary.get("paper/value")
-        if not isinstance(name, str) or not isinstance(value, int | float):
+        if not isinstance(name, str) or not isinstance(value, int | float) or not self.of_paper:
             return None
         ours = from_paper(name, value)
         return ours[1] if ours is not None and ours[0] == self.metric.name else None
@@ -103,14 +104,24 @@ class Group:
     @property
     def changed(self) -> list[str]:
         """What was typed beside the experiment's name and changes the training, which then is not the paper's."""
-        typed = shlex.split(str(self.runs[0].summary.get("command", "")))[2:]
-        return [word for word in typed if not word.lstrip("+~").startswith(NO_CHANGE)]
+        return changed_words(str(self.runs[0].summary.get("command", "")))
+
+    @cached_property
+    def typed(self) -> dict[str, str]:
+        """Settings that were typed: what a label names unless all rows share it."""
+        return typed_settings(self.runs[0].summary, self.computed)
+
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper's figure may stand beside ours: it is of as many parameters, and of the same data."""
+        run = self.runs[0]
+        data = run.config.get("paper.data")
+        return data in (None, run.summary["data"]) and has_papers_count(run.summary, self.paper_part)
 
     @property
     def paper_params(self) -> int | None:
         """The parameter count the paper prints: of the whole model, or of paper_part."""
-        value = self.runs[0].summary.get("paper/params")
-        return value if isinstance(value, int) and value > 0 else None
+        return self.runs[0].summary["paper/params"] if self.of_paper else None
 
     @property
     def paper_part(self) -> str | None:
@@ -122,9 +133,17 @@ class Group:
         numbers = self._numbers(key)
         return statistics.fmean(numbers) if numbers else None
 
-    def least(self, key: str) -> float | None:
-        """Return the smallest of a number in the summaries; None where no run has it."""
-        return min(self._numbers(key), default=None)
+    @property
+    def with_warm_up(self) -> bool:
+        """Whether its times count warm-up and compilation: an older version trained one of its runs."""
+        times = [run.summary for run in self.runs if "time/train_s" in run.summary]
+        return any("time/warm_up_s" not in summary for summary in times)
+
+    @property
+    def shortest_s(self) -> float | None:
+        """The shortest training in seconds, without warm-up and compilation (unless with_warm_up)."""
+        times = self._numbers("time/train_s" if self.with_warm_up else "time/steady_s")
+        return min(times, default=None)
 
     def _numbers(self, key: str) -> list[float]:
         values = [run.summary.get(key) for run in self.runs]
@@ -151,6 +170,8 @@ class Comparison:
     """The data set's name, and what else is needed to tell it from the others."""
     metric: Metric
     groups: list[Group] = field(default_factory=list)
+    alike: Alike = field(default_factory=Alike)
+    """What the groups have in common, and in what they are not trained alike."""
 
     @property
     def front(self) -> list[Group]:
@@ -196,12 +217,15 @@ def compare(runs: Runs) -> list[Comparison]:
 
 
 def arranged(comparison: Comparison) -> Comparison:
-    """Sort the groups of a comparison, set which are on the front, their twins and labels; return the comparison."""
+    """Sort the groups of a comparison, set which are on the front, their twins, labels and marks; return it."""
     sign = -1 if comparison.metric.higher_is_better else 1
     comparison.groups.sort(key=lambda g: (sign * g.test.mean, g.trainable, str(g.runs[0].path)))
     mark_front(comparison)
     find_twins(comparison)
     give_labels(comparison.groups)
+    comparison.alike = alike([group.runs for group in comparison.groups], [group.typed for group in comparison.groups])
+    for group, marks in zip(comparison.groups, comparison.alike.marks, strict=True):
+        group.differs_in = marks
     return comparison
 
 
@@ -273,7 +297,14 @@ def _differences(a: Group, b: Group) -> int:
 
 def give_labels(groups: list[Group]) -> None:
     """Set the label of each group, no two alike."""
-    found = labels([(group.name, group.computed) for group in groups])
+    shared = shared_settings([group.typed for group in groups])
+    typed = [
+        {key: text for key, text in group.typed.items() if key not in shared}
+        if "command" in group.runs[0].summary
+        else None
+        for group in groups
+    ]
+    found = labels([(group.name, group.computed) for group in groups], typed)
     for group, label in zip(groups, found, strict=True):
         group.label = label
         if found.count(label) > 1:  # the end of the folder's name is a hash of the config

@@ -40,7 +40,7 @@ def place_labels(panel: Axes, labels: Sequence[Label]) -> None:
     scale = figure.dpi / 100
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     inside = panel.get_window_extent(renderer)
-    taken = [_around(panel.transData.transform(place), POINT * scale) for place in _points(panel)]
+    taken = [_around(panel.transData.transform(place), half * scale) for place, half in _points(panel)]
     taken += [box for box in _bars(panel) if box.height > 0]
     lines = [panel.transData.transform_path(line.get_path()) for line in panel.lines if line.get_linestyle() != "None"]
     for x, y, words, colour in labels:
@@ -69,7 +69,15 @@ def place_labels(panel: Axes, labels: Sequence[Label]) -> None:
         offset = ((box.x0 - at_x) * to_points, (box.y0 - at_y) * to_points)
         # from the label's nearest side, or the line would run through the label and perhaps through others
         side = (min(max((at_x - box.x0) / box.width, 0), 1), min(max((at_y - box.y0) / box.height, 0), 1))
-        look = {"arrowstyle": "-", "color": "#9aa0a6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4, "relpos": side}
+        look = {
+            "arrowstyle": "-",
+            "color": colour,
+            "linewidth": 0.6,
+            "alpha": 0.6,
+            "shrinkA": 0,
+            "shrinkB": 4,
+            "relpos": side,
+        }
         panel.annotate(
             words, (x, y), offset, textcoords="offset points", color=colour, fontsize=7.5, parse_math=False,
             arrowprops=look if distance > DISTANCES[1] else None, zorder=4, annotation_clip=False,
@@ -91,10 +99,10 @@ def _around(place: Any, half: float) -> Bbox:
     return Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half)
 
 
-def _points(panel: Axes) -> list[tuple[float, float]]:
-    """Return the places of all markers."""
+def _points(panel: Axes) -> list[tuple[tuple[float, float], float]]:
+    """Return the places of all markers, and half the side of what each keeps free: larger ones keep more."""
     return [
-        (float(x), float(y))
+        ((float(x), float(y)), max(POINT, line.get_markersize() * 100 / 72 / 2 + 1))
         for line in panel.lines
         if line.get_marker() not in ("None", "", " ", None)
         for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)  # type: ignore[arg-type]

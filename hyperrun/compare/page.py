@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 
 from hyperrun import __version__
+from hyperrun.compare.alike import MARK
 from hyperrun.compare.groups import Comparison, Group
+from hyperrun.compare.learning_curves import draw_curves
 from hyperrun.compare.page_parts import SCRIPT, STYLE
-from hyperrun.compare.plot import draw, draw_curves
-from hyperrun.compare.table import FOOTNOTE, columns, step_text
+from hyperrun.compare.plot import draw
+from hyperrun.compare.table import (
+    FOOTNOTE,
+    WITH_WARM_UP,
+    aspect_text,
+    columns,
+    figure_text,
+    notes,
+    shared_line,
+    step_text,
+)
 from hyperrun.errors import printable
 from hyperrun.pictures.style import picture
 from hyperrun.runs.naming import differing_keys, setting
@@ -51,14 +63,19 @@ def page(runs: Runs, comparisons: list[Comparison]) -> str:
 
 def section(number: int, comparison: Comparison) -> str:
     """Return one data set's part: table, plot, curves, differences."""
-    curves = draw_curves(comparison)
-    plots = [inline_svg(picture(draw([comparison]), "svg"), f"p{number}-", "Scatter plot of " + comparison.title)]
+    curves, tips = draw_curves(comparison), tooltips(comparison)
+    what = "Scatter plot of " + comparison.title
+    plots = [inline_svg(picture(draw([comparison], explained=False), "svg"), f"p{number}-", what, tips)]
     if curves is not None:
-        plots.append(inline_svg(picture(curves, "svg"), f"c{number}-", "Learning curves on " + comparison.data))
+        what = "Learning curves on " + comparison.data
+        plots.append(inline_svg(picture(curves, "svg"), f"c{number}-", what, tips))
     figures = "".join(f"<figure>{plot}</figure>" for plot in plots)
+    shared = shared_line(comparison)
+    said = [*notes(comparison), f"{FOOTNOTE}. Click a heading to sort."]
+    remarks = "".join(f"<p class=note>{_text(note)}</p>" for note in said)
     return (
         f'<section id="data-{number}" data-number="{number}"><h2>{_text(comparison.title)}</h2>'
-        f"{group_table(comparison)}<p class=note>{FOOTNOTE}. Click a heading to sort.</p>"
+        f"{f'<p class=note>{_text(shared)}</p>' if shared else ''}{group_table(comparison)}{remarks}"
         f'<div class="figures">{figures}</div>{differences(comparison.groups)}</section>\n'
     )
 
@@ -73,16 +90,17 @@ def group_table(comparison: Comparison) -> str:
         cells = [f'<td class="num" data-key="{i}">{i + 1}{mark}</td>']
         for column in shown:
             text = column.text(group)
-            kind = ' class="num"' if column.justify == "right" else ""
-            cells.append(f'<td{kind} data-key="{_text(sort_key(text) if kind else text)}">{_text(text)}</td>')
+            number = column.justify == "right"
+            kind = ' class="num"' if number else ' class="short"' if column.heading not in ("model", "hardware") else ""
+            cells.append(f'<td{kind} data-key="{_text(sort_key(text) if number else text)}">{_text(text)}</td>')
         front = " front" if group.on_front else ""
         rows.append(f'<tr class="group{front}" data-group="{i}">{"".join(cells)}</tr>')
     return _table(heads, rows)
 
 
 def sort_key(text: str) -> str:
-    """Return the number that a cell begins with ("1,234 (3)"), as JavaScript reads it; nothing for an empty cell."""
-    found = re.match(r"-?[\d,]+(\.\d+)?(e[+-]?\d+)?", text)
+    """Return the number that a cell begins with ("1,234 (3)", "≤12"), as JavaScript reads it; nothing for none."""
+    found = re.match(r"-?[\d,]+(\.\d+)?(e[+-]?\d+)?", text.removeprefix(WITH_WARM_UP))
     return found.group().replace(",", "") if found else ""
 
 
@@ -108,12 +126,35 @@ def unfinished(runs: list[Run]) -> str:
     return f"<section><h2>Not finished</h2>{_table(heads, rows)}</section>"
 
 
-def inline_svg(picture: bytes, prefix: str, title: str) -> str:
-    """Return an SVG file as an element of a page, its ids made unlike those of the page's other pictures."""
+def tooltips(comparison: Comparison) -> dict[str, str]:
+    """Return id of a point, a cross or a curve -> what is said of it under the pointer."""
+    metric = comparison.metric
+    found = {}
+    for number, group in enumerate(comparison.groups):
+        lines = [group.label, f"{comparison.split} {metric.heading} {figure_text(metric, group.test)}"]
+        lines.append(f"{group.trainable:,} trainable parameters")
+        lines += [aspect_text(group, "length")] if aspect_text(group, "length") else []
+        lines += [f"{MARK} unlike the others: {', '.join(group.differs_in)}"] if group.differs_in else []
+        found[f"point-{number}"] = "\n".join(lines)
+        if group.paper is not None:
+            found[f"paper-{number}"] = f"the paper's figure for {group.name}: {metric.text(group.paper)}"
+        for which, run in enumerate(group.runs):
+            found[f"curve-{number}-{which}"] = f"{group.label}\nseed {run.summary['seed']}"
+    return found
+
+
+def inline_svg(picture: bytes, prefix: str, title: str, tips: Mapping[str, str] | None = None) -> str:
+    """Return an SVG file as an element of a page, its ids made unlike those of the page's other pictures.
+
+    tips: id -> what a browser shows while the pointer is on the part of that id.
+    """
     text = picture.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    for name, said in (tips or {}).items():
+        lines = "\n".join(map(_text, said.split("\n")))
+        text = text.replace(f'<g id="{name}">', f'<g id="{name}"><title>{lines}</title>', 1)
     for before in (' id="', "url(#", 'href="#'):
         text = text.replace(before, before + prefix)
     return text.replace("<svg ", f'<svg role="img" aria-label="{_text(title)}" ', 1)
@@ -135,4 +176,4 @@ def _items(lines: list[str]) -> str:
 
 
 def _text(text: object) -> str:
-    return escape(printable(text), quote=True)
+    return escape(printable(text), quote=True).replace(f" {MARK}", f"&nbsp;{MARK}")

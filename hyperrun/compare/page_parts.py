@@ -26,6 +26,7 @@ th[aria-sort=descending] button::after { content: "\\2193"; content: "\\2193" / 
 td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: break-word;
   max-width: 30rem; }
 td.num { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.short { white-space: nowrap; }
 tr.front { font-weight: 600; color: var(--front); }
 tr[data-group]:hover, tr.marked { background: #fff6d6; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 1rem; }

@@ -1,11 +1,11 @@
-"""Parameters on a log axis against the metric, and learning curves: matplotlib figures, drawn without a display."""
+"""Parameters on a log axis against the metric, as a matplotlib figure, drawn without a display."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -13,37 +13,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from hyperrun.compare.alike import MARK
 from hyperrun.compare.curves import Curve, find_curves
 from hyperrun.compare.groups import Comparison, Group
+from hyperrun.compare.kinds import kind_style
 from hyperrun.compare.labels import Label, place_labels
+from hyperrun.compare.table import shared_line
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric
 from hyperrun.pictures.style import DPI, STYLE, quiet, spread
-from hyperrun.runs.folder import METRICS as ROWS
-from hyperrun.runs.metrics_file import read_metrics
-from hyperrun.runs.reading import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 PANEL = (7.2, 4.8)
 """Width and height of one panel in inches."""
 
 MOST_LABELS = 14
 """Groups in a panel that all get a label; of more, only half as many on the Pareto front do."""
-
-KINDS = {
-    "none": ("s", "#5f6368"),
-    "static": ("o", "#1668b8"),
-    "chunked": ("v", "#7a5230"),
-    "dynamic": ("^", "#c2570c"),
-    "conditional": ("D", "#8a3ffc"),
-}
-"""Kind of hypernet -> marker and colour; a kind of one's own is OTHER."""
-OTHER = ("P", "#0b7a4b")
-
-NEAR = 1.02
-"""Ratio of parameter counts that look like one."""
 
 TICKS = (
     (1,),
@@ -58,8 +46,21 @@ TICKS = (
 FRONT_COLOUR, PAPER_COLOUR, TWIN_COLOUR = "#2e8540", "#a61e4d", "#6b7078"
 
 
-def draw(comparisons: Sequence[Comparison]) -> Picture:
-    """Return one picture with a panel for each comparison, two side by side where there are more than one."""
+MARKER, RING = 6.5, 4.5
+"""Size of a marker in points, and by how much each is larger that stands around another one."""
+
+COINCIDE = 5.0
+"""Pixels at 100 dpi between two markers that cover each other."""
+
+LETTERS = 104
+"""Of a line below a panel's title."""
+
+
+def draw(comparisons: Sequence[Comparison], explained: bool = True) -> Picture:
+    """Return one picture with a panel for each comparison, two side by side where there are more than one.
+
+    explained: whether each says below its title what all groups share, and in what they are not trained alike.
+    """
     columns = min(2, len(comparisons))
     rows = math.ceil(len(comparisons) / columns)
     with matplotlib.rc_context(STYLE):
@@ -68,20 +69,20 @@ def draw(comparisons: Sequence[Comparison]) -> Picture:
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel in panels[len(comparisons) :]:
             panel.set_axis_off()
-        labels = [draw_panel(panel, comparison) for panel, comparison in zip(panels, comparisons, strict=False)]
+        labels = [
+            draw_panel(panel, comparison, explained) for panel, comparison in zip(panels, comparisons, strict=False)
+        ]
         with quiet():
             figure.canvas.draw()  # the layout is known only now, and the labels depend on it
             figure.set_layout_engine("none")
             for panel, texts in zip(panels, labels, strict=False):
+                thin_ticks(panel)
+                enlarge_covered_markers(panel)
                 place_labels(panel, texts)
     return figure
 
 
-def kind_style(hypernet: str) -> tuple[str, str]:
-    return KINDS.get(hypernet, OTHER)
-
-
-def draw_panel(panel: Axes, comparison: Comparison) -> list[Label]:
+def draw_panel(panel: Axes, comparison: Comparison, explained: bool = True) -> list[Label]:
     """Draw a comparison; return the labels that are to be placed."""
     metric, groups, front = comparison.metric, comparison.groups, comparison.front
     curves = find_curves(groups)
@@ -94,15 +95,18 @@ def draw_panel(panel: Axes, comparison: Comparison) -> list[Label]:
         panel.plot(x, y, "-", color=kind_style(points[0].hypernet)[1], linewidth=1.2, alpha=0.5, zorder=2)
     draw_groups(panel, metric, groups)
     crosses = draw_crosses(panel, metric, groups)
+    set_title(panel, comparison, explained)
     set_axes(panel, comparison, [*(group.trainable for group in groups), *(cross[0] for cross in crosses)])
     draw_levels(panel, metric, on_curves)
     # below the axis: above it the legend would cover points
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, handletextpad=0.4, columnspacing=1.2)
     labelled = groups if len(groups) <= MOST_LABELS else spread(front, MOST_LABELS // 2)
     short = short_labels(curves)
-    texts = [(group, short.get(group, group.label)) for group in labelled]
+    texts = [(group, short.get(group, group.label) + f" {MARK}" * bool(group.differs_in)) for group in labelled]
+    texts += [(group, MARK) for group in groups if group.differs_in and group not in labelled]
     placed = [(group.trainable, value(metric, group), text, kind_style(group.hypernet)[1]) for group, text in texts]
-    return placed + [cross for cross in crosses if any(one_above_the_other(cross, other) for other in crosses)]
+    # of one cross its line says whose it is; of several it does not, where lines lie close or cross
+    return placed + (crosses if 1 < len(crosses) <= MOST_LABELS else [])
 
 
 def value(metric: Metric, group: Group) -> float:
@@ -136,31 +140,41 @@ def draw_groups(panel: Axes, metric: Metric, groups: Sequence[Group]) -> None:
         for number, group in enumerate(groups):
             if group.hypernet != hypernet:
                 continue
-            std = metric.shown(group.test.std) if group.test.std else None
+            mean, std = value(metric, group), metric.shown(group.test.std) if group.test.std else None
+            if std is not None and metric.percent:  # no accuracy is above 100%, nor below 0
+                std = [[min(std, mean)], [min(std, 100 - mean)]]
             face = colour if group.on_front else "white"
             drawn = panel.errorbar(
-                group.trainable, value(metric, group), yerr=std, fmt=marker, color=colour, markerfacecolor=face,
-                markersize=6.5, markeredgewidth=1.4, elinewidth=1, capsize=3, zorder=3,
+                group.trainable, mean, yerr=std, fmt=marker, color=colour, markerfacecolor=face,
+                markersize=MARKER, markeredgewidth=1.4, elinewidth=1, capsize=3, zorder=3, clip_on=False,
             )  # fmt: skip
             drawn.lines[0].set_gid(f"point-{number}")
         label = "direct" if hypernet == "none" else f"{hypernet} hypernet".replace("$", r"\$")
-        panel.plot([], [], marker, color=colour, markersize=6.5, markeredgewidth=1.4, label=label)
+        panel.plot([], [], marker, color=colour, markersize=MARKER, markeredgewidth=1.4, label=label)
 
 
 def draw_crosses(panel: Axes, metric: Metric, groups: Sequence[Group]) -> list[Label]:
     """Draw a cross for each figure of the paper, joined to our group; return the crosses' labels."""
     crosses: list[Label] = []
-    published = [(group, group.paper) for group in groups if group.paper is not None]
-    what = "paper, other training" if all(group.changed for group, _ in published) else "the paper's figure"
-    for group, figure in published:
+    what = (
+        "paper, other training"
+        if all(group.changed for group in groups if group.paper is not None)
+        else "the paper's figure"
+    )
+    for number, group in enumerate(groups):
+        figure = group.paper
+        if figure is None:
+            continue
         # where the paper's count is of one parameter only, its figure stands at our count
         x = group.paper_params if group.paper_params and group.paper_part is None else group.trainable
         y = metric.shown(figure)
         panel.plot([group.trainable, x], [value(metric, group), y], "-", color=PAPER_COLOUR, linewidth=0.7, zorder=1)
         label = None if crosses else what
-        panel.plot(x, y, "x", color=PAPER_COLOUR, markersize=7, mew=1.6, zorder=3, label=label)
-        crosses.append((x, y, f"paper: {group.label}", PAPER_COLOUR))
-    return crosses
+        look = {"color": PAPER_COLOUR, "markersize": 7, "mew": 1.6, "zorder": 3, "clip_on": False}
+        [cross] = panel.plot(x, y, "x", label=label, **look)
+        cross.set_gid(f"paper-{number}")
+        crosses.append((x, y, f"paper: {group.name}", PAPER_COLOUR))
+    return list(dict.fromkeys(crosses))  # one of several groups of an experiment
 
 
 def draw_levels(panel: Axes, metric: Metric, on_curves: Sequence[Group]) -> None:
@@ -181,14 +195,58 @@ def set_axes(panel: Axes, comparison: Comparison, counts: Sequence[float]) -> No
     panel.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: count_text(tick)))
     panel.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     panel.margins(y=0.12)
+    within_percent(panel, comparison.metric)
     panel.set_xlabel("trainable parameters")
     panel.set_ylabel(f"{comparison.split} {comparison.metric.heading} ({comparison.better})")
-    panel.set_title(comparison.data, loc="left", parse_math=False)
 
 
-def one_above_the_other(cross: Label, other: Label) -> bool:
-    """Whether two crosses stand so nearly at one count that it cannot be seen whose they are."""
-    return cross is not other and 1 / NEAR < cross[0] / other[0] < NEAR
+def within_percent(panel: Axes, metric: Metric) -> None:
+    """End the y axis where percents end."""
+    if metric.percent:
+        low, high = panel.get_ylim()
+        panel.set_ylim(max(low, 0.0), min(high, 100.0))
+
+
+def set_title(panel: Axes, comparison: Comparison, explained: bool) -> None:
+    """Write the name of the data above the panel and, in small letters, what is to be known of all groups."""
+    said = [shared_line(comparison), comparison.alike.note] if explained else []
+    lines = [line for text in said if text for line in textwrap.wrap(printable(text), LETTERS)]
+    panel.set_title(comparison.data, loc="left", parse_math=False, pad=6 + 9.5 * len(lines))
+    if lines:
+        panel.annotate(
+            "\n".join(lines), (0, 1), (0, 5), "axes fraction", "offset points", fontsize=7, color="#5f6368",
+            va="bottom", linespacing=1.15, parse_math=False,
+        ).set_gid("below-title")  # fmt: skip
+
+
+def thin_ticks(panel: Axes) -> None:
+    """Leave out ticks of the x axis whose labels would lie on another's. The layout must be final."""
+    renderer = panel.figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    kept: list[float] = []
+    end = -math.inf
+    for tick in panel.xaxis.get_major_ticks():
+        box = tick.label1.get_window_extent(renderer)
+        if box.x0 > end + 3 * panel.figure.dpi / 100:
+            kept.append(float(tick.get_loc()))
+            end = box.x1
+    panel.xaxis.set_major_locator(FixedLocator(kept))
+
+
+def enlarge_covered_markers(panel: Axes) -> None:
+    """Make markers that lie on each other unequal, so that each is seen around the one before. The layout is final."""
+    near = COINCIDE * panel.figure.dpi / 100
+    placed: list[tuple[float, float, Line2D]] = []
+    for container in panel.containers:
+        line = container.lines[0]  # type: ignore[attr-defined]
+        x, y = map(float, panel.transData.transform(line.get_xydata()[0]))
+        covered = [other for other_x, other_y, other in placed if math.hypot(x - other_x, y - other_y) < near]
+        placed.append((x, y, line))
+        if covered:
+            line.set_markersize(MARKER + RING * len(covered))
+            line.set_zorder(3 - 0.01 * len(covered))
+        for other in covered:
+            if other.get_markerfacecolor() != "white":  # filled ones of one colour would be one
+                other.set_markeredgecolor("white")
 
 
 def short_labels(curves: Sequence[Curve]) -> dict[Group, str]:
@@ -196,47 +254,6 @@ def short_labels(curves: Sequence[Curve]) -> dict[Group, str]:
     kinds = [curve.groups[0].hypernet for curve in curves]
     only = [curve for curve, kind in zip(curves, kinds, strict=True) if kinds.count(kind) == 1]
     return {group: printable(curve.label(group)) for curve in only for group in curve.groups}
-
-
-def draw_curves(comparison: Comparison) -> Picture | None:
-    """Return the validation metric of every run against the step; None where no run logged it.
-
-    One colour for each group; seeds share it. Lines carry the group's number as SVG id: curve-0, curve-0-1, ...
-    """
-    metric = comparison.metric
-    with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=PANEL, dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        panel = figure.subplots()
-        colours = matplotlib.colormaps["tab20" if len(comparison.groups) > 10 else "tab10"]
-        some = False
-        for number, group in enumerate(comparison.groups):
-            label: str | None = group.label.replace("$", r"\$")
-            for which, run in enumerate(group.runs):
-                steps, values = curve(run.path / ROWS, f"val/{metric.name}")
-                if not steps:
-                    continue
-                shown = [metric.shown(value) for value in values]
-                look = {"color": colours(number % colours.N), "linewidth": 1.3, "alpha": 0.85, "markersize": 3}
-                line = panel.plot(steps, shown, "o-" if len(steps) == 1 else "-", label=label, **look)
-                line[0].set_gid(f"curve-{number}-{which}")
-                some, label = True, None
-        panel.set_xlabel("step")
-        panel.set_ylabel(f"validation {metric.heading} ({comparison.better})")
-        if 0 < len(comparison.groups) <= MOST_LABELS and some:
-            panel.legend(loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2, columnspacing=1.4)
-    return figure if some else None
-
-
-def curve(path: Path, key: str, most: int = 300) -> tuple[list[int], list[float]]:
-    """Return steps and values of a key in a metrics.jsonl; of more than `most` rows, as many evenly chosen ones."""
-    try:
-        rows = read_metrics(path)
-    except (OSError, RecursionError):
-        return [], []
-    found = [(row["step"], row[key]) for row in rows if is_number(row.get(key)) and is_number(row["step"])]
-    found = spread(found, most)
-    return [step for step, _ in found], [value for _, value in found]
 
 
 def count_text(value: float) -> str:

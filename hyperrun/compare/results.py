@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from hyperrun.compare.experiments import LENGTH, Experiment, Section, changes, length, published, sections
 from hyperrun.compare.gone import GONE
 from hyperrun.compare.groups import Comparison, Group
-from hyperrun.compare.table import figure_text, md_cell, md_row
+from hyperrun.compare.table import WITH_WARM_UP, figure_text, md_cell, md_row
 from hyperrun.errors import printable
 from hyperrun.metrics import compression_text
 from hyperrun.runs.naming import setting
@@ -29,8 +28,10 @@ sample standard deviation (n seeds).
 
 The first column is the name of a file under `conf/experiment/`, and settings that were changed in its runs. Where these
 are not the file's, the paper's figure stands in (parentheses): it comes from the training that the file describes, as a
-rule a much longer one. Time is that of training one seed, evaluations left out, and of several seeds the shortest: what
-else the machine does makes it longer. A commit with a + had changes that were not committed.
+rule a much longer one; of another parameter count than the file's it says nothing, and is left out. Time is that of
+training one seed without evaluations, checkpoints, warm-up and compilation (an older version did not measure the last
+two apart: with a ≤ the time has them in it), and of several seeds the shortest: what else the machine does makes it
+longer. A commit with a + had changes that were not committed.
 """
 
 TYPED = "hyperrun compare FOLDER --results FILE"
@@ -84,25 +85,6 @@ def results_page(
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def for_picture(comparisons: Iterable[Comparison], experiments: Iterable[Experiment]) -> list[Comparison]:
-    """Return the comparisons with lengths that are not the experiments' in their titles, or labels if they differ."""
-    known = {experiment.name: experiment for experiment in experiments}
-    shown = []
-    for comparison in comparisons:
-        lengths: list[str] = []
-        for group in comparison.groups:
-            experiment = known.get(group.runs[0].summary.get("experiment") or "")
-            changed = changes(experiment, group) if experiment is not None else {}
-            lengths.append(" ".join(f"{key.rpartition('.')[2]}={changed[key]}" for key in LENGTH if key in changed))
-        if len(set(lengths)) == 1 and lengths[0]:
-            comparison = replace(comparison, data=f"{comparison.data}, {lengths[0]}")
-        else:
-            for group, length in zip(comparison.groups, lengths, strict=True):
-                group.label += f" {length}" if length and length not in group.label else ""
-        shown.append(comparison)
-    return shown
-
-
 # ---------------------------------------------------------------- tables
 
 
@@ -132,7 +114,7 @@ def table(section: Section, unfinished: Sequence[Run]) -> list[str]:
         else:
             size = compression(group.target, group.trainable)
             ours = test_cell(group, unfinished)
-            cells = [f"{group.trainable:,}", size, ours, *printed, duration(group.least("time/train_s"))]
+            cells = [f"{group.trainable:,}", size, ours, *printed, time_cell(group)]
         rows.append([name_cell(experiment, group, section), *cells])
     figure = f"{section.split} {section.metric.heading}" if section.metric else section.split
     return markdown_table(
@@ -250,6 +232,11 @@ def code(text: str) -> str:
 
 def compression(target: int, trainable: int) -> str:
     return compression_text(target / trainable) if target != trainable else ""
+
+
+def time_cell(group: Group) -> str:
+    text = duration(group.shortest_s)
+    return f"{WITH_WARM_UP} {text}" if text and group.with_warm_up else text
 
 
 def duration(seconds: float | None) -> str:

@@ -1,12 +1,10 @@
-"""The comparison as tables: for the terminal, as Markdown, as CSV, as JSON."""
+"""The comparison as tables: for the terminal, and as Markdown."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hyperrun.compare.alike import ASPECTS, MARK
 from hyperrun.compare.groups import Comparison, Figure, Group, compare
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, compression_text
@@ -27,11 +26,17 @@ GAP = 2
 
 FOOTNOTE = "● on the Pareto front: none is both smaller and better; mean ± sample standard deviation (n seeds)"
 
+WITH_WARM_UP = "≤"
+"""Stands before a time that counts warm-up and compilation: an older version did not measure them apart."""
+
+ABOUT_TIMES = f"{WITH_WARM_UP} with warm-up and compilation, which the run's older version did not measure apart"
+
 MOST_UNFINISHED = 20
 """Unfinished runs that are listed; of more, these and the number."""
 
-
-AS_ASCII = str.maketrans({"●": "*", "±": "+-", "…": "...", "│": "|", "┤": "|", "─": "-", "┬": "+", "└": "+"})
+AS_ASCII = str.maketrans(
+    {"●": "*", "±": "+-", "…": "...", "│": "|", "┤": "|", "─": "-", "┬": "+", "└": "+", "†": "+", "≤": "<="}
+)
 """What is put in place of the tables' and plots' characters beyond ASCII."""
 
 
@@ -50,19 +55,62 @@ def columns(comparison: Comparison) -> list[Column]:
     metric = comparison.metric
     words = any(group.mean("throughput/tokens_per_s") is not None for group in comparison.groups)
     speed = "throughput/tokens_per_s" if words else "throughput/examples_per_s"
+    unequal = {one.what for one in comparison.alike.unequal}
+
+    def where_unequal(what: str) -> Callable[[Group], str]:
+        return lambda group: aspect_text(group, what) if what in unequal else ""
+
     found = [
-        Column("model", lambda g: g.label, justify="left"),
+        Column("model", marked_label, justify="left"),
         Column("trainable", lambda g: f"{g.trainable:,}"),
-        Column("target", lambda g: f"{g.target:,}", goes=4),
-        Column("compr.", lambda g: compression_text(g.target / g.trainable), goes=2),
-        Column(f"val {metric.heading}", lambda g: figure_text(metric, g.val) if g.tested else "", goes=3),
+        Column("target", lambda g: f"{g.target:,}", goes=5),
+        Column("compr.", lambda g: compression_text(g.target / g.trainable), goes=3),
+        Column(f"val {metric.heading}", lambda g: figure_text(metric, g.val) if g.tested else "", goes=4),
         Column(f"{comparison.split} {metric.heading}", lambda g: figure_text(metric, g.test)),
         Column("paper", paper_text, goes=1),
-        Column("paper's parameters", paper_params_text, goes=7),
-        Column("s/epoch", lambda g: short_number(g.mean("time/epoch_s")), goes=5),
-        Column("symbols/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=6),
+        Column("paper's parameters", paper_params_text, goes=8),
+        Column("trained", lambda g: aspect_text(g, "length"), goes=2, justify="left"),
+        Column("data", where_unequal("data check"), goes=9, justify="left"),
+        Column("precision", where_unequal("precision"), goes=9, justify="left"),
+        Column("hardware", where_unequal("hardware"), goes=10, justify="left"),
+        Column("s/epoch", epoch_text, goes=6),
+        Column("symbols/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=7),
+        Column("warm-up s", lambda g: short_number(g.mean("time/warm_up_s")), goes=11),
+        Column("evaluation s", lambda g: short_number(g.mean("time/eval_s")), goes=12),
+        Column("checkpoint s", lambda g: short_number(g.mean("time/save_s")), goes=13),
     ]
     return [column for column in found if any(column.text(group) for group in comparison.groups)]
+
+
+def marked_label(group: Group) -> str:
+    """Return the label, with a mark where it was trained unlike most of the others."""
+    return f"{group.label} {MARK}" if group.differs_in else group.label
+
+
+def aspect_text(group: Group, what: str) -> str:
+    """Return what a group has of a key of ASPECTS, with a mark if that is unlike the others; empty if unknown."""
+    found = ASPECTS[what](group.runs)
+    mark = f" {MARK}" if what in group.differs_in else ""
+    return printable(found[1]) + mark if found is not None else ""
+
+
+def epoch_text(group: Group) -> str:
+    """Return the seconds of an epoch, with a mark where they count warm-up and compilation."""
+    text = short_number(group.mean("time/epoch_s"))
+    return f"{WITH_WARM_UP}{text}" if text and group.with_warm_up else text
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Return what is said below a table: in what its rows are not alike, and how its times were taken."""
+    said = [comparison.alike.note]
+    said += [ABOUT_TIMES] * any(epoch_text(group).startswith(WITH_WARM_UP) for group in comparison.groups)
+    return [printable(line) for line in said if line]
+
+
+def shared_line(comparison: Comparison) -> str:
+    """Return the line below a title: what is the same for all rows; empty where nothing is known to be."""
+    shared = comparison.alike.shared
+    return printable(f"{'all' if len(comparison.groups) > 1 else 'it'}: {', '.join(shared)}") if shared else ""
 
 
 def figure_text(metric: Metric, figure: Figure) -> str:
@@ -107,9 +155,8 @@ def print_comparison(runs: Runs, console: Console, comparisons: list[Comparison]
         console.print(table, crop=False)
         if left_out:
             say(console, f"no room for: {', '.join(left_out)}")
-        unverified = sum(_unverified(group) for group in comparison.groups)
-        if unverified:
-            say(console, f"data.verify=false in {unverified} of {len(comparison.groups)} rows")
+        for note in notes(comparison):
+            say(console, note)
         console.print()
     if comparisons:
         say(console, FOOTNOTE)
@@ -139,6 +186,10 @@ def rich_table(comparison: Comparison, width: int, ascii_only: bool = False) -> 
         left_out.append(max(shown, key=lambda column: column.goes))
         shown.remove(left_out[-1])
     table = plain_table(for_terminal(comparison.title, ascii_only))
+    if shared_line(comparison):
+        below = Text(for_terminal(f"\n{shared_line(comparison)}", ascii_only), style="not bold dim")
+        assert isinstance(table.title, Text)
+        table.title.append_text(below)
     if narrowest > width:  # better broken by the terminal than cut off
         table.width = narrowest
     table.add_column("#", justify="right", no_wrap=True)
@@ -188,10 +239,6 @@ def step_text(run: Run) -> str:
     return f"{run.step:,}{of}" if run.step is not None else ""
 
 
-def _unverified(group: Group) -> bool:
-    return any(run.summary.get("data/verified") is False for run in group.runs)
-
-
 # ---------------------------------------------------------------- files
 
 
@@ -200,14 +247,18 @@ def markdown(runs: Runs, comparisons: list[Comparison]) -> str:
     lines = []
     for comparison in comparisons:
         shown = columns(comparison)
-        lines += [f"**{md_cell(comparison.title)}**", "", md_row(["", *(column.heading for column in shown)])]
+        lines += [f"**{md_cell(comparison.title)}**", ""]
+        lines += [md_cell(shared_line(comparison)), ""] if shared_line(comparison) else []
+        lines.append(md_row(["", *(column.heading for column in shown)]))
         lines.append(md_row([":-", *("-:" if column.justify == "right" else ":-" for column in shown)]))
         for group in comparison.groups:
             texts = [md_cell(column.text(group)) for column in shown]
             if group.on_front:
                 texts[0] = f"**{texts[0]}**"
             lines.append(md_row(["●" if group.on_front else "", *texts]))
-        lines += ["", FOOTNOTE, ""]
+        for note in (*notes(comparison), FOOTNOTE):
+            lines += ["", md_cell(note)]
+        lines.append("")
     if runs.unfinished:
         lines += ["**not finished**", "", md_row(["run", "status", "step", "reason"]), md_row([":-", ":-", "-:", ":-"])]
         for run in runs.unfinished:
@@ -224,81 +275,3 @@ def md_cell(text: str) -> str:
     """Return text that Markdown shows as it is."""
     escaped = "".join(f"\\{c}" if c in "\\|*_`[]<>#" else c for c in printable(text))
     return escaped.replace("&", "&amp;")
-
-
-def record(comparison: Comparison, group: Group) -> dict[str, Any]:
-    """Return all that is known of a group under the names of summary.json; figures unrounded, accuracy a fraction."""
-    metric = comparison.metric.name
-    first = group.runs[0].summary
-    return {
-        "data": comparison.data,
-        "metric": metric,
-        "label": group.label,
-        "model": first["model"],
-        "experiment": first.get("experiment"),
-        "target": first.get("target"),
-        "hypernet": group.hypernet,
-        "params/trainable": group.trainable,
-        "params/generated": first.get("params/generated"),
-        "params/free": first.get("params/free"),
-        "params/target": group.target,
-        "params/compression": group.target / group.trainable,
-        "n": group.test.n,
-        "seeds": group.seeds,
-        "val/mean": group.val.mean,
-        "val/std": group.val.std,
-        "test/mean": group.test.mean if group.tested else None,
-        "test/std": group.test.std if group.tested else None,
-        "pareto": group.on_front,
-        "twin": group.twin.label if group.twin else None,
-        "paper/value": group.paper,
-        "paper/params": group.paper_params,
-        "paper/part": group.paper_part,
-        "paper/changed": " ".join(group.changed) if group.paper is not None else None,
-        "time/train_s": group.mean("time/train_s"),
-        "time/epoch_s": group.mean("time/epoch_s"),
-        "throughput/examples_per_s": group.mean("throughput/examples_per_s"),
-        "throughput/tokens_per_s": group.mean("throughput/tokens_per_s"),
-        "runs": [str(run.path) for run in group.runs],
-    }
-
-
-def as_json(runs: Runs, comparisons: list[Comparison]) -> dict[str, Any]:
-    """Return the whole comparison as plain values, best groups first."""
-    return {
-        "comparisons": [
-            {
-                "data": comparison.data,
-                "metric": comparison.metric.name,
-                "higher_is_better": comparison.metric.higher_is_better,
-                "groups": [record(comparison, group) for group in comparison.groups],
-            }
-            for comparison in comparisons
-        ],
-        "unfinished": [
-            {
-                "run": str(run.path),
-                "status": run.status,
-                "reason": run.reason,
-                "step": run.step,
-                **{key: run.summary[key] for key in ("model", "data", "seed")},
-            }
-            for run in runs.unfinished
-        ],
-        "warnings": runs.warnings,
-    }
-
-
-def as_csv(comparisons: list[Comparison]) -> str:
-    """Return one line for each group; lists (seeds, runs) are joined by spaces and semicolons."""
-    rows = [record(comparison, group) for comparison in comparisons for group in comparison.groups]
-    if not rows:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        joined = {"seeds": " ".join(map(str, row["seeds"])), "runs": ";".join(row["runs"])}
-        cells = row | joined
-        writer.writerow({key: printable(value) if isinstance(value, str) else value for key, value in cells.items()})
-    return text.getvalue()

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from hyperrun.compare.groups import Comparison
 from hyperrun.compare.plot import count_text, parameter_ticks
-from hyperrun.compare.table import for_terminal, say
+from hyperrun.compare.table import for_terminal, marked_label, say, shared_line
+from hyperrun.errors import printable
 
 HEIGHT, WIDEST = 16, 100
 """Lines of the plot; characters it takes at most."""
@@ -22,7 +23,9 @@ def print_plot(comparison: Comparison, console: Console) -> None:
         console.print(line, no_wrap=True, overflow="crop")
     for number, group in enumerate(comparison.groups, 1):
         mark = "●" if group.on_front else " "
-        say(console, f"{number:>3}{mark} {group.label}: {comparison.metric.text(group.test.mean)}")
+        say(console, f"{number:>3}{mark} {marked_label(group)}: {comparison.metric.text(group.test.mean)}")
+    for line in filter(None, (shared_line(comparison), comparison.alike.note)):
+        say(console, printable(line))
 
 
 def text_plot(comparison: Comparison, width: int) -> list[Text]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from hyperrun.compare.groups import Comparison
 from hyperrun.compare.plot import draw
-from hyperrun.compare.table import record
+from hyperrun.compare.records import flat, record
+from hyperrun.compare.table import notes, shared_line
 from hyperrun.errors import UserError
 from hyperrun.pictures.style import picture
 from hyperrun.runs.folder import CONFIG
@@ -79,18 +80,17 @@ def panels(comparison: Comparison) -> dict[str, Any]:
     import wandb
     from PIL import Image
 
-    rows = [record(comparison, group) for group in comparison.groups]
+    rows = [flat(record(comparison, group)) for group in comparison.groups]  # nobody can sort or filter by lists
     columns: list[Any] = list(rows[0])
-    for row in rows:  # lists make a column that W&B can neither sort nor filter
-        row["seeds"], row["runs"] = " ".join(map(str, row["seeds"])), " ".join(row["runs"])
     table = wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])
     name = re.sub(r"[^\w.-]+", "_", comparison.data)
     shown = "test/mean" if comparison.split == "test" else "val/mean"
     image = Image.open(io.BytesIO(picture(draw([comparison]), "png")))
+    said = [comparison.title, shared_line(comparison), *notes(comparison)]
     return {
         f"{name}/table": table,
         f"{name}/scatter": wandb.plot.scatter(table, "params/trainable", shown, title=comparison.title),
-        f"{name}/plot": wandb.Image(image, caption=comparison.title),
+        f"{name}/plot": wandb.Image(image, caption="\n".join(filter(None, said))),
     }
 
 

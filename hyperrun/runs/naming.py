@@ -18,18 +18,29 @@ LONGEST = 40
 """Characters of one value in a label."""
 
 
-def labels(named: Sequence[tuple[str, Settings]]) -> list[str]:
+def labels(named: Sequence[tuple[str, Settings]], typed: Sequence[Mapping[str, str] | None] = ()) -> list[str]:
     """Return the label of each (name, settings): its name, and the values in which it differs from others of that name.
 
-    Two that differ in nothing get the same label.
+    typed: settings of each that were typed, as text, None where that is not known: where it is known of all of a name,
+    their labels have these values, unless two would be alike. Two that differ in nothing get the same label.
     """
+    typed = typed or [None] * len(named)
     together = defaultdict(list)
-    for name, settings in named:
-        together[name].append(settings)
-    short = {name: shortest(differing_keys(settings)) for name, settings in together.items()}
+    for (name, settings), words in zip(named, typed, strict=True):
+        together[name].append((settings, words or {}))
+    differing = {name: differing_keys(settings for settings, _ in these) for name, these in together.items()}
+    for name, these in together.items():
+        known = all(words is not None for (other, _), words in zip(named, typed, strict=True) if other == name)
+        if known and len({tuple(sorted(words.items())) for _, words in these}) == len(these):
+            differing[name] = []
+    short = {
+        name: shortest(sorted({*differing[name], *(key for _, words in these for key in words)}))
+        for name, these in together.items()
+    }
     found = []
-    for name, settings in named:
-        values = [f"{word}={setting(settings[key])}" for key, word in short[name].items() if key in settings]
+    for (name, settings), words in zip(named, typed, strict=True):
+        told = {key: setting(settings[key]) for key in differing[name] if key in settings} | dict(words or {})
+        values = [f"{word}={told[key]}" for key, word in short[name].items() if key in told]
         found.append(printable(" ".join(v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in (name, *values))))
     return found
 
@@ -44,8 +55,8 @@ def differing_keys(several: Iterable[Settings]) -> list[str]:
 
 
 def shortest(keys: Sequence[str]) -> dict[str, str]:
-    """Return key -> its last part, or all of it where another ends alike."""
-    leaves = [key.rpartition(".")[2] for key in keys]
+    """Return key -> its last part, or all of it where another ends alike; of the kind of a part the part's name."""
+    leaves = [key.removesuffix(".kind").rpartition(".")[2] for key in keys]
     return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
 
 

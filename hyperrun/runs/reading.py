@@ -35,7 +35,8 @@ class Run:
     status: str
     """finished, running, failed, preempted, or interrupted (killed before it could say anything)."""
     summary: dict[str, Any]
-    """summary.json and, derived, time/epoch_s; of an unfinished run at least data, model, hypernet and seed."""
+    """summary.json and, derived, epochs and time/steady_s (training without warm-up; where that was not measured
+    time/epoch_s instead, with it); of an unfinished run at least data, model, hypernet and seed."""
     config: dict[str, Any]
     """config.yaml with dotted keys: {"hypernet.z_dim": 64, ...}; lists are values."""
     computed: dict[str, Any]
@@ -177,8 +178,13 @@ def read_run(folder: Path) -> Run:
     if status == "finished":
         _check_finished(summary)
         epochs = summary["steps"] * epochs_per_step if epochs_per_step and is_number(summary.get("steps")) else 0
-        if epochs and is_number(summary.get("time/train_s")):
-            summary["time/epoch_s"] = summary["time/train_s"] / epochs
+        if epochs:
+            summary["epochs"] = epochs
+        train_s, warm_up_s = summary.get("time/train_s"), summary.get("time/warm_up_s")
+        if is_number(train_s) and is_number(warm_up_s):
+            summary["time/steady_s"] = train_s - warm_up_s  # pyright: ignore[reportOptionalOperand]
+        elif epochs and is_number(train_s):  # of an older version, with warm-up
+            summary["time/epoch_s"] = train_s / epochs
         return Run(folder, status, summary, flat, computed)
     reason = str(summary.get("error") or "stopped without a word (killed, or the machine went down)")
     pid = holder(folder)

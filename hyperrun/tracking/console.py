@@ -168,7 +168,15 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         symbols = "points" if summary["task"] == "stroke_modeling" else "symbols"
         speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols}/s"
     rows += [
-        ("training time", f"{summary['time/train_s']:.1f} s, {speed}"),
+        ("training time", f"{summary['time/train_s'] - summary.get('time/warm_up_s', 0):.1f} s, {speed}"),
+        *times_beside(summary),
         ("precision, device", f"{summary['precision']}, {summary['device']}"),
     ]
     return rows
+
+
+def times_beside(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line of what training took beside its steps; none of a run that did not measure it."""
+    what = {"warm-up": "time/warm_up_s", "evaluations": "time/eval_s", "checkpoints": "time/save_s"}
+    said = [f"{name} {summary[key]:.1f} s" for name, key in what.items() if key in summary]
+    return [("  beside it", ", ".join(said))] if said else []

@@ -27,7 +27,7 @@ from hyperrun.training.precision import Precision
 from hyperrun.training.seeds import rng_state
 from hyperrun.training.step import StepDone, TrainingStep
 from hyperrun.training.task import Task
-from hyperrun.training.timing import WARM_UP_STEPS
+from hyperrun.training.timing import WARM_UP_STEPS, compilations
 
 
 @dataclass
@@ -44,7 +44,7 @@ class LoopState:
     skipped: int = 0
     """fp16 steps skipped because a gradient overflowed."""
     train_s: float = 0.0
-    """Seconds spent training, evaluations left out, over all processes that worked on this run."""
+    """Seconds spent in steps, evaluations and checkpoints left out, over all processes that worked on this run."""
     timed_s: float = 0.0
     timed_examples: int = 0
     """Seconds and examples that count towards throughput."""
@@ -52,6 +52,20 @@ class LoopState:
     """device, torch and git of summary.json, over all processes that worked on this run: "A, then B"."""
     timed_tokens: int = 0
     """Symbols that count towards throughput, where sequences differ in length (Task.tokens_in)."""
+    timed_steps: int | None = 0
+    """Steps that count towards throughput."""
+    warm_up_s: float | None = 0.0
+    """What of train_s does not count towards throughput: the first steps of every process, and those that compile."""
+    eval_s: float | None = 0.0
+    save_s: float | None = 0.0
+    """Seconds in evaluations on the validation split, and in checkpoints. Of a run that an older version began, which
+    did not measure them, this and the three above are None."""
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> LoopState:
+        """Return what as_dict gave, of an older version too."""
+        unmeasured: dict[str, Any] = dict.fromkeys(("timed_steps", "warm_up_s", "eval_s", "save_s"))
+        return cls(**(unmeasured | saved))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as they stand in a checkpoint; timed_tokens only where it counts something."""
@@ -59,11 +73,11 @@ class LoopState:
 
 
 class Stopwatch:
-    """Seconds of training, evaluations and savings left out, and what throughput was; from when it is made."""
+    """Where the seconds of training go: steps, warming up, evaluations, checkpoints; from when it is made."""
 
     def __init__(self, state: LoopState) -> None:
-        self.state, self.steps = state, 0
-        self.window_s, self.window_examples, self.window_tokens = 0.0, 0, 0
+        self.state, self.steps, self.compiled = state, 0, compilations()
+        self.window_s, self.window_steps, self.window_examples, self.window_tokens = 0.0, 0, 0, 0
         """Since the last logged row, without the steps of warming up."""
         self.clock = time.perf_counter()
 
@@ -73,14 +87,26 @@ class Stopwatch:
         seconds, self.clock = now - self.clock, now
         self.state.train_s += seconds
         self.steps += 1
-        if self.steps > WARM_UP_STEPS:
+        compiled, before = compilations(), self.compiled
+        self.compiled = compiled
+        if self.steps <= WARM_UP_STEPS or compiled != before:
+            self._add("warm_up_s", seconds)
+        else:
             self.window_s += seconds
+            self.window_steps += 1
             self.window_examples += done.examples
             self.window_tokens += done.tokens
 
-    def go_on(self) -> None:
-        """Leave out the time since the last step."""
-        self.clock = time.perf_counter()
+    def go_on(self, spent_on: str) -> None:
+        """Count the time since the last step as that of "eval_s" or "save_s", a field of LoopState."""
+        now = time.perf_counter()
+        self._add(spent_on, now - self.clock)
+        self.clock, self.compiled = now, compilations()
+
+    def _add(self, name: str, seconds: float) -> None:
+        before = getattr(self.state, name)
+        if before is not None:
+            setattr(self.state, name, before + seconds)
 
     def examples_per_s(self) -> float | None:
         """Return the throughput since this was last asked; None where all steps since were warming up."""
@@ -90,7 +116,9 @@ class Stopwatch:
         self.state.timed_s += self.window_s
         self.state.timed_examples += self.window_examples
         self.state.timed_tokens += self.window_tokens
-        self.window_s, self.window_examples, self.window_tokens = 0.0, 0, 0
+        if self.state.timed_steps is not None:
+            self.state.timed_steps += self.window_steps
+        self.window_s, self.window_steps, self.window_examples, self.window_tokens = 0.0, 0, 0, 0
         return rate
 
 
@@ -203,7 +231,7 @@ class Recorder:
         row = {"step": state.step, **{f"val/{name}": v for name, v in results.items()}, **generated}
         self._record(row)
         self.console.evaluation(row, self.training_step.total)
-        self.stopwatch.go_on()
+        self.stopwatch.go_on("eval_s")
 
     def _record(self, row: dict[str, Any]) -> None:
         if self.metrics is not None:
@@ -252,7 +280,7 @@ class Recorder:
             )
         barrier(self.world)
         self._saved_at = time.monotonic()
-        self.stopwatch.go_on()
+        self.stopwatch.go_on("save_s")
 
     def _write_best(self) -> None:
         if self._best_model is not None and self.world.is_main:
@@ -264,7 +292,7 @@ class Recorder:
         try:
             self.task.load_state_dict(saved["task"])  # first: other data are the reason, where weights do not fit
             self.training_step.load_state_dict(saved)
-            self.state = LoopState(**saved["loop"])
+            self.state = LoopState.from_dict(saved["loop"])
             self.meter.load_state_dict(saved["meter"])
             return saved["metrics_position"]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -283,6 +311,16 @@ def non_finite_message(step: int, folder: RunFolder, precision: Precision, what:
     if precision.name != "float32":
         advice.append("precision=float32")
     return f"{what} is not finite at step {step}; {good}; try {', '.join(advice)}"
+
+
+def times(state: LoopState, task: Task, config: Config) -> dict[str, float]:
+    """Return what summary.json says about time: time/train_s, what of it is time/warm_up_s, and beside it time/eval_s
+    and time/save_s; time/epoch_s, of an epoch's steps without warming up, where there were any such steps."""
+    found = {f"time/{name}": getattr(state, name) for name in ("train_s", "warm_up_s", "eval_s", "save_s")}
+    if state.timed_steps:
+        steps_per_epoch = task.batches_per_epoch / config.trainer.accumulate
+        found["time/epoch_s"] = state.timed_s / state.timed_steps * steps_per_epoch
+    return {name: round(seconds, 2 if seconds >= 1 else 5) for name, seconds in found.items() if seconds is not None}
 
 
 def throughput(state: LoopState, task: Task, config: Config) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -9,6 +10,12 @@ import torch
 
 WARM_UP_STEPS = 3
 """Steps at the start that do not count towards throughput or a comparison: compilation, first allocations."""
+
+
+def compilations() -> int:
+    """Return a number that grows with everything that torch.compile or inductor compiles in this process."""
+    dynamo = sys.modules.get("torch._dynamo.utils")  # imported by the first compilation; it takes seconds
+    return sum(map(len, getattr(dynamo, "compilation_time_metrics", {}).values()))
 
 
 def in_turn(

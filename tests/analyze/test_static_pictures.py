@@ -68,6 +68,25 @@ def test_few_input_channels_lie_down_and_many_are_cut() -> None:
     assert tiled(torch.randn(300, 7))[0].shape == (256, 7) and tiled(torch.randn(5))[0].shape == (1, 5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 768), (1, 768), (768, 1), (768,)], ids=str)
+def test_a_vector_is_no_strip_of_one_pixel(shape: tuple[int, ...]) -> None:
+    """A class token, for one."""
+    numbers = torch.arange(768.0).view(shape)
+    image, (across, _), _, _ = tiled(numbers)
+    assert image.shape == (28, 28) and across == "768 numbers, line by line"
+    assert torch.equal(image.flatten()[:768], torch.arange(768.0)) and image.flatten()[768:].isnan().all()
+    assert tiled(torch.randn(1, 197, 768))[0].shape == (197, 256), "a position embedding is a matrix"
+
+
+def test_kernels_of_one_layer_have_one_scale() -> None:
+    small, large = torch.rand(4, 4, 3, 3) - 0.5, 10 * (torch.rand(4, 4, 3, 3) - 0.5)
+    layers = [[Kernel(run, name, weight, True) for run, weight in (("a", small), ("b", large))] for name in ("x", "y")]
+    layers[1][1] = Kernel("b", "y", small, True)
+    figure = draw_kernels([layers])
+    ends = [panel.images[0].get_clim()[1] for panel in figure.axes if panel.images]
+    assert ends[0] == ends[1] > 4 and ends[2] == ends[3] < 0.6
+
+
 def test_of_a_deep_network_four_layers_are_drawn() -> None:
     assert chosen_layers([str(n) for n in range(36)]) == ["0", "12", "23", "35"]
     assert chosen_layers(["a", "b"]) == ["a", "b"]

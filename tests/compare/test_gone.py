@@ -44,11 +44,17 @@ def beside(folder: Path, *rows: dict[str, Any]) -> list[Comparison]:
 
 def test_a_row_stands_in_the_page_as_it_was_printed_and_is_marked(tmp_path: Path) -> None:
     trained(tmp_path, "experiment=ha2016/mnist_hypercnn", "seed=0", trainable=12910, test=0.9950)
-    short = ROW | {"command": f"hyperrun train {SHORT}", "seeds": [0], "test/mean": 0.8, "test/std": None}
+    short = ROW | {
+        "command": f"hyperrun train {SHORT}",
+        "seeds": [0],
+        "test/mean": 0.8,
+        "test/std": None,
+        "params/trainable": 2_235_530,
+    }
     comparisons = beside(tmp_path, ROW, short | {"data/verified": False})
     text = results_page(read_runs([tmp_path]), comparisons, experiments(), gone_from="results.md of commit 0ld")
     assert cells(text, "mnist_cnn") == [
-        ["`mnist_cnn`", "21,210", "", "99.26 ± 0.10 (3), folder gone", "99.28", "12,544 (`conv2.weight`)", "10.8 min"]
+        ["`mnist_cnn`", "21,210", "", "99.26 ± 0.10 (3), folder gone", "99.28", "12,544 (`conv2.weight`)", "≤ 10.8 min"]
     ]
     [wrn] = cells(text, "cifar10_wrn40_2")
     assert wrn[0] == "`cifar10_wrn40_2` `data.verify=false` `schedule=one_cycle` `trainer.max_steps=100`"

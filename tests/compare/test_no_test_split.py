@@ -13,8 +13,9 @@ from hyperrun.compare import Comparison, Runs, compare, read_runs
 from hyperrun.compare.experiments import Experiment, sections
 from hyperrun.compare.page import page
 from hyperrun.compare.plot import draw
+from hyperrun.compare.records import as_csv, as_json
 from hyperrun.compare.results import results_page
-from hyperrun.compare.table import as_csv, as_json, columns, markdown, print_comparison
+from hyperrun.compare.table import columns, markdown, print_comparison
 from hyperrun.compare.text_plot import text_plot
 from hyperrun.config import PaperConfig
 from tests.made_up_runs import made_up_run

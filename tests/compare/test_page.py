@@ -217,3 +217,11 @@ def test_a_picture_in_a_page_keeps_its_references() -> None:
 )
 def test_sort_keys(text: str, key: str) -> None:
     assert sort_key(text) == key
+
+
+def test_points_crosses_and_curves_say_what_they_are(mixed: Runs, comparisons: list[Comparison]) -> None:
+    text = page(mixed, comparisons)
+    said = "hypercnn z_dim=16\ntest accuracy % 96.00 (1)\n23,000 trainable parameters\n60 epochs"
+    assert f'<g id="p0-point-1"><title>{said}</title>' in text
+    assert '<g id="p1-paper-1"><title>the paper&#x27;s figure for mnist_hypercnn: 99.24</title>' in text
+    assert '<g id="c0-curve-0-2"><title>cnn\nseed 2</title>' in text

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Picture
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from hyperrun.compare import Comparison, compare, read_runs
-from hyperrun.compare.plot import count_text, curve, draw, draw_curves, parameter_ticks
+from hyperrun.compare.learning_curves import curve, draw_curves
+from hyperrun.compare.plot import count_text, draw, parameter_ticks
 from hyperrun.pictures.style import picture, spread
 from tests.made_up_runs import made_up_run
 
 
 def labels_of(panel: Axes) -> dict[str, Text]:
-    return {text.get_text(): text for text in panel.texts}
+    return {text.get_text(): text for text in panel.texts if text.get_gid() != "below-title"}
 
 
 def lines_named(panel: Axes, label: str) -> list[list[tuple[float, float]]]:
@@ -63,23 +66,27 @@ def test_the_papers_figure_stands_beside_ours(comparisons: list[Comparison]) -> 
     assert y == pytest.approx(99.24) and cross.get_label() == "the paper's figure"
 
 
-def test_a_paper_count_far_from_ours_is_in_the_picture(tmp_path: Path) -> None:
-    made_up_run(tmp_path, "experiment=ha2016/cifar10_hyperresnet40_2", test=0.5, trainable=1000)
-    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+def test_the_papers_cross_goes_where_its_count_is_not_ours(tmp_path: Path) -> None:
+    """The figure of another network says nothing about this one, and its cross would squash the runs' points."""
+    made_up_run(tmp_path, "experiment=ha2016/cifar10_hyperresnet40_2", "target.width=1", test=0.5, trainable=1000)
+    made_up_run(tmp_path, "experiment=ha2016/cifar10_hyperresnet40_2", "seed=1", test=0.5, trainable=147_610)
+    [comparison] = compare(read_runs([tmp_path]))
+    names = {group.trainable: group.name for group in comparison.groups}
+    assert names == {1000: "hyperresnet", 147_610: "cifar10_hyperresnet40_2"}
+    panel = draw([comparison]).axes[0]
     [cross] = [line for line in panel.lines if line.get_marker() == "x"]
-    low, high = panel.get_xlim()
-    assert low < 1000 < cross.get_xdata()[0] < high  # type: ignore[index]
+    assert cross.get_xdata()[0] == 148_000  # type: ignore[index]
     assert panel.get_ylim()[1] > cross.get_ydata()[0]  # type: ignore[index]
 
 
-def test_two_of_the_papers_figures_at_one_count_say_whose_they_are(tmp_path: Path) -> None:
+def test_several_of_the_papers_figures_say_whose_they_are(tmp_path: Path) -> None:
     for name, trainable in (("lstm1000", 4_254_050), ("lnlstm1000", 4_260_050), ("hyperlstm1000", 4_911_874)):
         words = f"experiment=ha2016/ptb_{name}", "trainer.epochs=4"
         command = f"hyperrun train {' '.join(words)}"
         made_up_run(tmp_path, *words, test=1.6, trainable=trainable, command=command)
     panel = draw(compare(read_runs([tmp_path]))).axes[0]
     named = [text for text in labels_of(panel) if text.startswith("paper: ")]
-    assert sorted(named) == ["paper: ptb_lnlstm1000", "paper: ptb_lstm1000"]
+    assert sorted(named) == ["paper: ptb_hyperlstm1000", "paper: ptb_lnlstm1000", "paper: ptb_lstm1000"]
     [cross, *_] = [line for line in panel.lines if line.get_marker() == "x"]
     assert cross.get_label() == "paper, other training"
 
@@ -117,7 +124,7 @@ def test_labels_cover_nothing(tmp_path: Path, seed: int) -> None:
 
 def test_a_label_stands_at_its_own_point(comparisons: list[Comparison]) -> None:
     panel = draw(comparisons).axes[0]
-    for text in panel.texts:
+    for text in labels_of(panel).values():
         assert isinstance(text, Annotation)
         group = next(g for g in comparisons[0].groups if g.label == text.get_text())
         assert text.xy == (group.trainable, comparisons[0].metric.shown(group.test.mean))
@@ -143,6 +150,39 @@ def test_odd_names_neither_fail_nor_become_formulas(tmp_path: Path) -> None:
     assert "$x^2$ 漢字 _{" in picture(draw(comparisons), "svg").decode()
     assert draw_curves(comparisons[0]) is not None
     assert picture(draw(comparisons), "png")
+
+
+def test_no_accuracy_beyond_100(tmp_path: Path) -> None:
+    for seed, test in enumerate((0.99, 1.0, 1.0)):
+        made_up_run(tmp_path, "model=cnn", f"seed={seed}", test=test, trainable=9900)
+    made_up_run(tmp_path, "model=hypercnn", test=1.0, trainable=12000)
+    comparisons = compare(read_runs([tmp_path]))
+    curves = draw_curves(comparisons[0])
+    assert curves is not None
+    for panel in (draw(comparisons).axes[0], curves.axes[0]):
+        assert panel.get_ylim()[1] == 100
+    bars = [bar for c in draw(comparisons).axes[0].containers for bar in c.lines[2]]  # type: ignore[attr-defined]
+    assert max(segment[:, 1].max() for bar in bars for segment in bar.get_segments()) == pytest.approx(100)
+
+
+def test_markers_that_coincide_are_rings(tmp_path: Path) -> None:
+    for model, count in (("hypercnn", 12_910), ("hypermlp", 12_915), ("cnn", 12_920), ("mlp", 30_000)):
+        made_up_run(tmp_path, f"model={model}", trainable=count, test=0.9)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    markers = [container.lines[0] for container in panel.containers]  # type: ignore[attr-defined]
+    sizes = sorted((line.get_markersize(), line.get_zorder()) for line in markers)
+    assert sizes == [(6.5, 3), (6.5, 3), (11.0, 2.99), (15.5, 2.98)], "the larger ones below"
+    [filled] = [line for line in markers if line.get_markerfacecolor() != "white"]  # the smallest is on the front
+    assert filled.get_markersize() == 15.5 or filled.get_markeredgecolor() == "white"
+
+
+def test_negative_figures_of_which_less_is_better(tmp_path: Path) -> None:
+    for name, nats, count in (("iam_lstm900", -900.25, 3_363_421), ("iam_hyperlstm900", -1000.75, 3_941_181)):
+        made_up_run(tmp_path, f"experiment=ha2016/{name}", test=nats, trainable=count, test__nats=None)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    low, high = panel.get_ylim()
+    assert low < -1162 and high > -900, "the paper's figures are in it"
+    assert {"iam_lstm900", "paper: iam_hyperlstm900"} <= set(labels_of(panel))
 
 
 # ---------------------------------------------------------------- ticks
@@ -177,6 +217,14 @@ def test_count_text() -> None:
     assert list(map(count_text, (1, 999, 1000, 21210, 999_999, 2_243_546, 7e9))) == "1 999 1k 21.2k 1M 2.24M 7G".split()
 
 
+def test_labels_of_ticks_do_not_collide(tmp_path: Path) -> None:
+    for i in range(3):
+        made_up_run(tmp_path, "model=cnn", f"optim.lr=0.{i + 1}", trainable=999_000 + 400 * i)
+    panel = draw(compare(read_runs([tmp_path]))).axes[0]
+    boxes = [tick.label1.get_window_extent() for tick in panel.xaxis.get_major_ticks()]
+    assert len(boxes) >= 2 and all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
 # ---------------------------------------------------------------- curves
 
 
@@ -193,6 +241,11 @@ def test_curves_of_every_seed_in_one_colour(comparisons: list[Comparison]) -> No
         "curve-2-1",
     ]
     assert len({line.get_color() for line in lines}) == 3
+    scatter = {c.lines[0].get_color() for c in draw(comparisons).axes[0].containers}  # type: ignore[attr-defined]
+    assert lines[0].get_color() in scatter, "the only direct one"
+    assert {line.get_color() for line in lines[3:]}.isdisjoint(scatter), "shades, of the static hypernets' blue"
+    red, _, blue = zip(*(to_rgb(line.get_color()) for line in lines[3:]), strict=True)
+    assert all(b > r for r, b in zip(red, blue, strict=True))
     assert np.array_equal(lines[0].get_xdata(), [20, 40, 60, 80, 100])
     assert lines[0].get_ydata()[-1] == pytest.approx(97)  # type: ignore[index]
 

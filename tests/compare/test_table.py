@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from hyperrun.compare import Comparison, Runs, compare, print_comparison, read_runs
-from hyperrun.compare.table import MOST_UNFINISHED, as_csv, as_json, markdown, short_number
+from hyperrun.compare.records import as_csv, as_json
+from hyperrun.compare.table import MOST_UNFINISHED, markdown, short_number
 from tests.made_up_runs import made_up_run
 
 
@@ -25,10 +26,11 @@ def printed(runs: Runs, width: int = 200, encoding: str = "utf-8") -> str:
 
 def test_a_wide_terminal_shows_everything(mixed: Runs) -> None:
     lines = [line.split() for line in printed(mixed).splitlines()]
-    head = "# model trainable target compr. val accuracy % test accuracy % s/epoch examples/s"
-    assert lines[1] == head.split()
-    assert lines[3] == "1● cnn 21,210 4,000 0.19 97.00 ± 1.00 (3) 98.00 ± 1.00 (3) 2 5,000".split()
-    assert lines[4] == "2 hypercnn z_dim=16 23,000 4,000 0.17 95.00 (1) 96.00 (1) 2 5,000".split()
+    assert lines[1] == ["all:", "60", "epochs"]
+    head = "# model trainable target compr. val accuracy % test accuracy % trained s/epoch examples/s"
+    assert lines[2] == head.split()
+    assert lines[4] == "1● cnn 21,210 4,000 0.19 97.00 ± 1.00 (3) 98.00 ± 1.00 (3) 60 epochs ≤2 5,000".split()
+    assert lines[5] == "2 hypercnn z_dim=16 23,000 4,000 0.17 95.00 (1) 96.00 (1) 60 epochs ≤2 5,000".split()
     text = printed(mixed)
     assert "no room" not in text
     digits, mnist, pydocs = (text.index(f"{name}: test") for name in ("digits", "mnist", "pydocs"))
@@ -80,7 +82,10 @@ def test_markup_in_names_is_text(tmp_path: Path) -> None:
 def test_data_that_was_not_verified_is_said(tmp_path: Path) -> None:
     made_up_run(tmp_path, "model=cnn", data__verified=False)
     made_up_run(tmp_path, "model=hypercnn", data__verified=True)
-    assert "data.verify=false in 1 of 2 rows\n" in printed(read_runs([tmp_path]))
+    text = printed(read_runs([tmp_path]))
+    assert "† unlike most of these in data check: checked, † not checked\n" in text
+    row = next(line for line in text.splitlines() if " cnn " in line)
+    assert " cnn † " in row and "not checked †" in row
 
 
 def test_markdown(mixed: Runs, comparisons: list[Comparison]) -> None:

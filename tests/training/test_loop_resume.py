@@ -96,8 +96,9 @@ def test_a_finished_run_resumed_stays_as_it_is(tmp_path):
 def test_training_time_and_throughput_are_counted_on(tmp_path):
     run = trained(tmp_path, regression(cls=Stopped), config(log_every=1))
     first = run.state
-    assert first.train_s > 0
+    assert first.train_s == pytest.approx(first.warm_up_s + first.timed_s) and first.warm_up_s > 0
+    assert first.eval_s > 0 and first.save_s > 0
     assert first.timed_examples == 4 * (6 - 3)  # three steps of warming up
     run.go(regression(), resume=True)
-    assert run.state.train_s > first.train_s
-    assert run.state.timed_examples == 4 * (6 - 3) * 2
+    assert run.state.train_s > first.train_s and run.state.warm_up_s > first.warm_up_s
+    assert run.state.timed_examples == 4 * (6 - 3) * 2 and run.state.timed_steps == 6
