@@ -50,6 +50,7 @@ def columns(comparison: Comparison) -> list[Column]:
     metric = comparison.metric
     words = any(group.mean("throughput/tokens_per_s") is not None for group in comparison.groups)
     speed = "throughput/tokens_per_s" if words else "throughput/examples_per_s"
+    symbols = "points" if comparison.groups[0].runs[0].summary.get("task") == "stroke_modeling" else "symbols"
     found = [
         Column("model", lambda g: g.label, justify="left"),
         Column("trainable", lambda g: f"{g.trainable:,}"),
@@ -60,7 +61,7 @@ def columns(comparison: Comparison) -> list[Column]:
         Column("paper", paper_text, goes=1),
         Column("paper's parameters", paper_params_text, goes=7),
         Column("s/epoch", lambda g: short_number(g.mean("time/epoch_s")), goes=5),
-        Column("symbols/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=6),
+        Column(f"{symbols}/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=6),
     ]
     return [column for column in found if any(column.text(group) for group in comparison.groups)]
 
