@@ -18,7 +18,7 @@ COMMANDS = {
     "compare": "parameters against accuracy of many runs: tables, plot, CSV, HTML",
     "export": "the trained network as a plain one: safetensors, ONNX or torch.export, with a model card",
     "adapt": "a new task for a hypernet trained on tasks, by a new embedding alone",
-    "sample": "let a trained language model write",
+    "sample": "let a trained model write a text, or draw images or pen strokes",
     "analyze": "the paper's figures from runs: kernels, embeddings, saturation, how weights change along a text",
     "bench": "time training steps on this machine, each hypernet beside its target trained directly",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",

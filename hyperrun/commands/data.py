@@ -143,7 +143,7 @@ def show(source: Source, root: Path, args: argparse.Namespace) -> int:
         for file in state.files:
             size = "" if file.size is None else in_words(file.size)
             print(f"  {file.path:{width}}  {size:>10}  {_SAYS[file.checksum]}")
-    others = [form.folder for form in source.forms if form not in [state.form for state in shown]]
+    others = dict.fromkeys(form.folder for form in source.forms if form not in [state.form for state in shown])
     if status == MISSING and others:
         print(f"  {' or '.join(others)} would do as well")
     print(hint)

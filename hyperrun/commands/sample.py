@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 
 from hyperrun.arguments import Arguments
@@ -90,6 +91,8 @@ def take_options(args: argparse.Namespace, kind: str) -> None:
         raise UserError(f"--length must be at least 1, not {args.length}")
     if "temperature" in ours and not args.temperature >= 0:
         raise UserError(f"--temperature must not be negative, not {args.temperature}")
+    if kind == "strokes" and args.temperature == math.inf:
+        raise UserError("--temperature must be finite: the Gaussians of a pen stroke's next point grow with it")
 
 
 def write_text(args: argparse.Namespace) -> None:

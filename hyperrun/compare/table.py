@@ -55,6 +55,7 @@ def columns(comparison: Comparison) -> list[Column]:
     metric = comparison.metric
     words = any(group.mean("throughput/tokens_per_s") is not None for group in comparison.groups)
     speed = "throughput/tokens_per_s" if words else "throughput/examples_per_s"
+    symbols = "points" if comparison.groups[0].runs[0].summary.get("task") == "stroke_modeling" else "symbols"
     unequal = {one.what for one in comparison.alike.unequal}
 
     def where_unequal(what: str) -> Callable[[Group], str]:
@@ -74,7 +75,7 @@ def columns(comparison: Comparison) -> list[Column]:
         Column("precision", where_unequal("precision"), goes=9, justify="left"),
         Column("hardware", where_unequal("hardware"), goes=10, justify="left"),
         Column("s/epoch", epoch_text, goes=6),
-        Column("symbols/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=7),
+        Column(f"{symbols}/s" if words else "examples/s", lambda g: short_number(g.mean(speed)), goes=7),
         Column("warm-up s", lambda g: short_number(g.mean("time/warm_up_s")), goes=11),
         Column("evaluation s", lambda g: short_number(g.mean("time/eval_s")), goes=12),
         Column("checkpoint s", lambda g: short_number(g.mean("time/save_s")), goes=13),

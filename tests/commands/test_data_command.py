@@ -198,6 +198,7 @@ def test_strokes(run, tmp_path, monkeypatch):
         run("strokes")
     status, out, _ = run("iam_online")
     assert status == 1 and out.splitlines()[-1].startswith("incomplete; register at https://fki.tic.heia-fr.ch/")
+    assert "  iam_online_lines.npz or iam_online/lineStrokes or lineStrokes would do as well\n" in out
     with pytest.raises(UserError, match="^hyperrun does not fetch sheep into .*CC BY-NC 4.0"):
         run("sheep", "--download")
 

@@ -60,6 +60,11 @@ def test_tables_say_that_there_is_no_test_split(runs: Runs, iam: Comparison, cap
     assert "| -1000.75 (1) |" in text and "-1162.00" in text
 
 
+def test_what_strokes_are_made_of_is_called_points(iam: Comparison) -> None:
+    headings = [c.heading for c in columns(iam)]
+    assert "points/s" in headings and "symbols/s" not in headings
+
+
 def test_files_have_no_test_figure(runs: Runs, iam: Comparison) -> None:
     (found,) = as_json(runs, [iam])["comparisons"]
     assert json.loads(json.dumps(found))["higher_is_better"] is False

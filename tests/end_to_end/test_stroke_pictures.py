@@ -77,6 +77,7 @@ def test_a_seed_draws_the_same_and_another_others(here: Here, runs: dict[str, Pa
         (["--n", "65"], "--n must be from 1 to 64, not 65"),
         (["--length", "0"], "--length must be at least 1, not 0"),
         (["--temperature", "nan"], "--temperature must not be negative, not nan"),
+        (["--temperature", "inf"], "--temperature must be finite"),
         (["--prompt", "a"], "--prompt is for runs on text, and this one is on pen strokes"),
         (["--columns", "3"], "--columns is for runs of a hypersiren, and this one is on pen strokes"),
         (["--out", "a.svg"], "--out must be a file that ends in .png, not a.svg"),

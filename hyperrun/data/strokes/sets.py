@@ -22,6 +22,9 @@ from hyperrun.inputs import Strokes
 
 SPLITS = ("train", "val", "test")
 
+FARTHEST = 1e9
+"""Standard deviations: with a larger offset the density of a point (in float32) is no number for every output."""
+
 
 @dataclass(frozen=True)
 class RawStrokes:
@@ -178,6 +181,8 @@ def make_strokes(
             raise UserError(
                 f"{train.where}: {axis} is the same for every point, so that nothing is to be learned of it"
             )
+    for found in kept.values():
+        refuse_too_far(found, mean, std)
     splits = {split: normalized(found, mean, std) for split, found in kept.items()}
     return StrokeSet(
         name,
@@ -253,9 +258,32 @@ def keep(raw: RawStrokes, cfg: StrokeData, left_out: Counter[str]) -> RawStrokes
     stays = ~(gone | short | long)
     if stays.all():
         return raw
-    texts = [text for text, stay in zip(raw.texts, stays, strict=True) if stay] if len(raw.texts) else ()
+    names, texts = (
+        [one for one, stay in zip(all_of_them, stays, strict=True) if stay] if len(all_of_them) else ()
+        for all_of_them in (raw.names, raw.texts)
+    )
+    numbers = (np.arange(len(lengths)) if raw.numbers is None else raw.numbers)[stays]
     offsets = np.concatenate([[0], lengths[stays].cumsum()]).astype(np.int64)
-    return RawStrokes(raw.points[np.repeat(stays, lengths)], offsets, raw.where, (), texts)
+    return RawStrokes(raw.points[np.repeat(stays, lengths)], offsets, raw.where, names, texts, numbers)
+
+
+def refuse_too_far(raw: RawStrokes, mean: np.ndarray, std: np.ndarray) -> None:
+    """Refuse offsets, first ones excepted, that are too many of the training set's standard deviations.
+
+    Raises:
+        UserError: there is one; names the first.
+    """
+    far: np.ndarray = np.any(np.abs(raw.points[:, :2] - mean) > FARTHEST * std, axis=1)
+    far[raw.offsets[:-1]] = False
+    if far.any():
+        i = int(having(raw, far).argmax())
+        at = int(far.argmax())
+        dx, dy = raw.points[at, :2].tolist()
+        raise UserError(
+            f"{called(raw, i)}: point {at - int(raw.offsets[i]):,} is ({dx:g}, {dy:g}) away from the one before it, "
+            f"over {FARTHEST:g} standard deviations of the training set; data.max_jump=N with data.bad_jumps=drop or "
+            "clip leaves such moves out"
+        )
 
 
 def having(raw: RawStrokes, wrong: np.ndarray) -> np.ndarray:

@@ -179,6 +179,18 @@ def test_jumps_are_dropped_or_clipped(make):
     assert clipped.raw(clipped.train[1])[2].tolist() == pytest.approx([60, -65, 0], abs=1e-4)
 
 
+def test_an_offset_that_no_density_is_a_number_for_is_named(make):
+    """Of which the figure of the whole validation split would be infinite; as in the file, by what is before a drop."""
+    far = [[1e30, 0, 0], [1, 1, 0], [1e20, 0, 1]]
+    with pytest.raises(
+        UserError,
+        match=r"^OTHERS: sequence 1: point 2 is \(1e\+20, 0\) away from the one before it, over 1e\+09 standard "
+        r"deviations of the training set; data.max_jump=N with data.bad_jumps=drop or clip leaves such moves out$",
+    ):
+        make(raw(GOOD), val=raw(OTHER, far, where="OTHERS"), min_points=3)
+    make(raw(GOOD), val=raw(OTHER, far), max_jump=50, bad_jumps="clip")
+
+
 def test_a_sequence_that_is_bad_in_two_ways_is_counted_once(make):
     both = [*JUMPS, [NAN, 0, 1]]
     data = make(
