@@ -243,7 +243,7 @@ def enlarge_covered_markers(panel: Axes) -> None:
         placed.append((x, y, line))
         if covered:
             line.set_markersize(MARKER + RING * len(covered))
-            line.set_zorder(3 - 0.01 * len(covered))
+            line.set_zorder(line.get_zorder() - 0.01 * len(covered))
         for other in covered:
             if other.get_markerfacecolor() != "white":  # filled ones of one colour would be one
                 other.set_markeredgecolor("white")

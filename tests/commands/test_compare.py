@@ -36,8 +36,8 @@ def test_the_table(here: Here, outputs: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("COLUMNS", raising=False)
     done = here("compare")
     lines = [line.split() for line in done.out.splitlines()]
-    assert "1● cnn 21,210 4,000 0.19 96.50 ± 0.71 (2) 97.50 ± 0.71 (2) 2 5,000".split() in lines
-    assert "2● hypercnn 8,000 4,000 0.50 93.50 ± 0.71 (2) 94.50 ± 0.71 (2) 2 5,000".split() in lines
+    assert "1● cnn 21,210 4,000 0.19 96.50 ± 0.71 (2) 97.50 ± 0.71 (2) 60 epochs ≤2 5,000".split() in lines
+    assert "2● hypercnn 8,000 4,000 0.50 93.50 ± 0.71 (2) 94.50 ± 0.71 (2) 60 epochs ≤2 5,000".split() in lines
     assert ["digits/failed", "failed", "100", "the", "loss", "is", "not", "finite"] in lines
     [warning] = done.err.splitlines()
     assert warning.startswith("hyperrun: warning: outputs/digits/damaged: summary.json cannot be read: ")
