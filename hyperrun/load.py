@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from hyperrun.config import Config, DataConfig
-from hyperrun.data import StrokeData, TextData, Vocabulary, inputs_of
+from hyperrun.data import LearnedImages, StrokeData, TextData, Vocabulary, inputs_of
 from hyperrun.errors import UserError
 from hyperrun.inputs import Inputs, Strokes, Symbols
 from hyperrun.models import build_model
@@ -48,6 +48,8 @@ class LoadedRun:
     folder: RunFolder
     checkpoint: str
     """"best" or "last"."""
+    images: LearnedImages | None
+    """What a run on images keeps of them: classes, mean, deviation, ...; None for one from before they were kept."""
     inputs: Inputs
     """What the data that it was trained on look like."""
     step: int | None
@@ -60,7 +62,7 @@ def load_run(run: str | Path, which: str = "best", device: torch.device | str = 
     """Return the model of a run folder with the weights of its selected checkpoint, and what is known of the run.
 
     run: the folder, or a file in it. which: "best", the selected checkpoint, or "last". The data set is not read,
-    except to learn the shape of a set that hyperrun does not know.
+    except for a run that keeps nothing of a set whose shape hyperrun does not know.
 
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint.
@@ -80,15 +82,18 @@ def load_run(run: str | Path, which: str = "best", device: torch.device | str = 
             vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
         except (KeyError, TypeError):
             raise UserError(f"{path} is not of a run on text") from None
+    images = LearnedImages.from_state_dict(state.get("task", {}).get("images"))
     if vocabulary is not None:
         inputs = Symbols(len(vocabulary))
+    elif scale is not None:
+        inputs = Strokes()
     else:
-        inputs = Strokes() if scale is not None else inputs_of(config.data)
+        inputs = images.inputs if images is not None else inputs_of(config.data)
     model = build_model(config, inputs).to(device)
     load_parameters(model, state, path)
     step = state.get("step", state.get("loop", {}).get("step"))
     summary = folder.read_summary() or {}
-    return LoadedRun(model.eval(), config, summary, vocabulary, folder, which, inputs, step, scale)
+    return LoadedRun(model.eval(), config, summary, vocabulary, folder, which, images, inputs, step, scale)
 
 
 def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:
@@ -118,10 +123,15 @@ def task_of_run(
     data: DataConfig | None = None,
     precision: str | None = None,
     streams: int | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Config, Task, Precision]]:
     """Give the config of a run, its task with the checkpoint's model, and the precision it was trained in.
 
+    Images are normalized, and their classes numbered, as the run did. A warning says where the data are no longer
+    those that it learned from.
+
     data: another data set, of the same shape and classes. precision: another one. streams: data.eval_streams of a text.
+    where: where the data now are, {"root": folder} or {"path": file} of a text.
 
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
@@ -130,6 +140,9 @@ def task_of_run(
     config = folder.read_config()
     if data is not None:
         config = dataclasses.replace(config, data=data)
+    if where:
+        check_where(config.data, where)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **where))
     if streams is not None:
         if streams < 1:
             raise UserError(f"--streams must be at least 1, not {streams}")
@@ -139,15 +152,35 @@ def task_of_run(
     with join_world() as world:
         summary = folder.read_summary() or {}
         chosen = take_precision(config, summary, world.device, precision)
-        task = build_task(config, world)
-        load_model(task, folder.checkpoints / f"{which}.pt", world.device)
-        now, then = (facts.get("data/fingerprint") for facts in (task.facts(), summary))
-        if data is None and then is not None and now != then:
-            what = (
-                f"data={config.data.name} has changed since this run was trained: the figures are of what is there now"
-            )
-            print(f"hyperrun: warning: {what}", file=sys.stderr)
+        path = folder.checkpoints / f"{which}.pt"
+        state = checkpoint.load(path, world.device)
+        kept = state.get("task", {})
+        task = build_task(config, world, kept)
+        load_model(task, state, path)
+        notes = task.warnings() if data is not None or where else []
+        if data is None:
+            changed = task.changes(kept) or differences(task.facts(), summary)
+            if changed:
+                what = f"data={config.data.name} has changed since this run was trained: {', '.join(changed)}"
+                notes.append(f"{what}; the figures are of what is there now")
+        for note in notes if world.is_main else []:
+            print(f"hyperrun: warning: {note}", file=sys.stderr)
         yield config, task, chosen
+
+
+def check_where(data: DataConfig, where: Mapping[str, str]) -> None:
+    """Refuse the place of a file for data that are a folder, and the other way round."""
+    a_file = isinstance(data, TextData) and data.path is not None
+    if "path" in where and not a_file:
+        raise UserError(f"--path is for runs on a text file of one's own; --root DIR says where data={data.name} is")
+    if "root" in where and a_file:
+        raise UserError(f"--root is for data in a folder; --path FILE says where the text of data={data.name} is")
+
+
+def differences(facts: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    """Return which measures of the data differ from those in a run's summary, where that has them."""
+    measures = ("data/fingerprint", "data/mean", "data/std")
+    return [key for key in measures if key in summary and summary[key] != facts.get(key)]
 
 
 def take_precision(
@@ -158,13 +191,12 @@ def take_precision(
     return choose_precision(wanted or summary.get("precision") or config.precision, device)
 
 
-def load_model(task: Task, path: Path, device: torch.device) -> None:
-    """Load a checkpoint's parameters and buffers into the task's model.
+def load_model(task: Task, state: dict[str, Any], path: Path) -> None:
+    """Put the parameters and buffers of the checkpoint that `path` held into the task's model.
 
     Raises:
         UserError: the checkpoint belongs to another model, or to data of another shape.
     """
-    state = checkpoint.load(path, device)
     if "task" in state:
         try:
             task.check_fits(state["task"])

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from hyperrun.analyze.task_weights import Line, Spread, spread_over_tasks
 from hyperrun.data import load_images
+from hyperrun.data.images import Split
 from hyperrun.data.kinds import ImageData
+from hyperrun.errors import UserError
 from hyperrun.hypernets.generated_statistics import evenly
 from hyperrun.load import LoadedRun
 from hyperrun.tasks.image_fitting import all_pixels, colours_of, hypernet_of, psnr
@@ -72,12 +74,11 @@ def read_images(run: LoadedRun) -> ImageWeights:
     In float32, as its evaluation is.
 
     Raises:
-        UserError: the data set is missing or damaged.
+        UserError: the data set is missing, damaged or no longer the one that the run learned from.
     """
-    assert isinstance(run.config.data, ImageData)
     hypernet = hypernet_of(run.model)
     latents = hypernet.embedding.weight.detach()
-    train = load_images(run.config.data).train
+    train = training_images(run)
     weights = hypernet(latents[evenly(len(latents), MOST_IMAGES).to(latents.device)])
     chosen = evenly(len(latents), 2 * PAIRS)
     chosen = chosen[: len(chosen) // 2 * 2].view(-1, 2)
@@ -94,6 +95,19 @@ def read_images(run: LoadedRun) -> ImageWeights:
         {name: list(value.shape[1:]) for name, value in weights.items()},
         lines,
     )
+
+
+def training_images(run: LoadedRun) -> Split:
+    """Return the images that a run's latents are of.
+
+    Raises:
+        UserError: the data set is missing, damaged or no longer the one that the run learned from.
+    """
+    assert isinstance(run.config.data, ImageData)
+    data = load_images(run.config.data, run.images)
+    if run.images is not None and not run.images.same(data, "train"):
+        raise UserError(f"the training images of data={data.name} have changed: the run's latents are of those before")
+    return data.train
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from rich.table import Table
 
@@ -18,13 +19,17 @@ def main(argv: list[str]) -> int:
     parser.add_run()
     parser.add_checkpoint()
     parser.add_argument("--data", metavar="NAME", help="another data set of the same shape and classes")
+    moved = parser.add_mutually_exclusive_group()
+    moved.add_argument("--root", metavar="DIR", help="where the images are, if not where the run found them")
+    moved.add_argument("--path", metavar="FILE", help="where the text of data=text is, if not where the run found it")
     parser.add_argument("--precision", choices=["bf16", "fp16", "float32"], help="default: the run's own")
     parser.add_plugins()
     parser.add_argument("--streams", type=int, metavar="N", help="data.eval_streams of a text; 1 reads it in one go")
     parser.add_json()
     args = parser.parse_with_plugins(argv)
     folder = find_run(args.run)
-    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision, args.streams)
+    where = {key: getattr(args, key) for key in ("root", "path") if getattr(args, key) is not None}
+    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision, args.streams, where)
     if args.json:
         print(json.dumps(result, indent=2))
         return 0
@@ -44,6 +49,7 @@ def evaluate_run(
     data: str | None = None,
     precision: str | None = None,
     streams: int | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> dict:
     """Return {"val": {metric: value}, "test": {...}, "model", "data", "checkpoint", "precision"} of a run folder.
 
@@ -53,7 +59,7 @@ def evaluate_run(
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
     """
     other = compose_config([f"data={data}"]).data if data is not None else None
-    with task_of_run(run, which, other, precision, streams) as (config, task, chosen):
+    with task_of_run(run, which, other, precision, streams, where) as (config, task, chosen):
         return {
             "model": config.model,
             "data": config.data.name,

@@ -210,6 +210,8 @@ def announce(
     memory = task.memory()
     if memory is not None:
         console.say(f"memory   about {memory / 2**30:,.2g} GiB for the longest batch, parameters and optimizer")
+    for note in task.warnings():
+        console.warn(note)
     if not facts.get("data/verified", True):
         console.warn("data.verify=false: the data's checksums were not confirmed; summary.json says so")
     if task.name == "classification" and facts["params/trainable"] > facts["params/target"]:

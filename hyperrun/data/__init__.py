@@ -41,6 +41,7 @@ from hyperrun.data.strokes import font_strokes, sketch_rnn, iam_online, own_file
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
 from hyperrun.data.kinds import ImageData, StrokeData, TaskData, TextData
+from hyperrun.data.learned import LearnedImages
 from hyperrun.data.sources import Source, data_root
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
@@ -56,6 +57,7 @@ __all__ = [
     "ImageData",
     "ImageSet",
     "ImageSplit",
+    "LearnedImages",
     "RawStrokes",
     "StrokeData",
     "StrokeSet",
@@ -124,14 +126,21 @@ def looks_of(name: str) -> Inputs | None:
     return one.facts.get("looks") if one is not None else None
 
 
-def load_images(cfg: ImageData) -> ImageSet:
+def load_images(cfg: ImageData, learned: LearnedImages | None = None) -> ImageSet:
     """Read the data set cfg.name, or return it from memory where this process has just read it.
+
+    learned: what a run keeps of its images, whose normalization, numbers of classes and validation files then hold.
 
     Raises:
         UserError: an unknown name; files that are missing, damaged or not the published ones; a val_size that leaves
             nothing to train on.
     """
-    return _read_or_kept(choices("data")[choose("data set", cfg.name, names_of("images"))].build, cfg)
+    read = choices("data")[choose("data set", cfg.name, names_of("images"))].build
+    if learned is None:
+        return _read_or_kept(read, cfg)
+    if cfg.name == "image_folder":
+        return read(cfg, learned)
+    return learned.applied(_read_or_kept(read, cfg))
 
 
 def load_text(cfg: TextData) -> TextSet:
@@ -241,8 +250,11 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     return found
 
 
-def _state_of_file(cfg: DataConfig) -> tuple[int, int] | None:
-    """Return what changes when a file of one's own is written anew; None for sets that are not such a file."""
+def _state_of_file(cfg: DataConfig) -> tuple[int, int] | int | None:
+    """Return what changes when a file of one's own, or pictures of a folder, are written anew; None for sets that are
+    neither."""
+    if cfg.name == "image_folder" and cfg.root is not None and (root := Path(cfg.root).expanduser()).is_dir():
+        return folder.state_of(root)
     if (
         not isinstance(cfg, TextData | StrokeData)
         or cfg.path is None

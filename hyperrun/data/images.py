@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from hyperrun.data.decode import decode
 from hyperrun.data.kinds import ImageData
 from hyperrun.errors import UserError
 from hyperrun.inputs import Images
+from hyperrun.registry import choices
 
 STATISTICS_FROM = 10_000
 """Mean and deviation of pictures that are decoded on the fly come from this many of them, evenly spaced."""
@@ -91,6 +94,7 @@ class FolderSplit:
 
 
 Split = ImageSplit | FolderSplit
+SPLITS = ("train", "val", "test")
 
 
 @dataclass
@@ -115,6 +119,47 @@ class ImageSet:
     """float32 [C]: their standard deviation, in the same unit."""
     verified: bool
     """False if data.verify=false made us accept files whose checksum differs or could not be checked."""
+    val_files: list[str] | None = None
+    """Of pictures in files: those of val, below the folder's root, where they were drawn from train."""
+    file_prints: dict[str, str] | None = None
+    """Of pictures in files: split -> what `fingerprints` says of it."""
+    notes: list[str] = field(default_factory=list)
+    """What its user should hear: what was left out, what is odd."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many examples each split has."""
+        return {part: len(getattr(self, part)) for part in SPLITS}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Split -> eight hexadecimal digits that differ where its examples do."""
+        return self.file_prints or {part: _print_of(getattr(self, part)) for part in SPLITS}
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits that differ where the examples, their split or the classes' names do."""
+        parts = [*self.classes, *(self.fingerprints[part] for part in SPLITS)]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what summary.json says about the data. Sets with published checksums need no fingerprint."""
+        facts: dict[str, Any] = {"data/verified": self.verified, "data/classes": self.classes}
+        facts |= {f"data/{part}": count for part, count in self.counts.items()}
+        facts |= {
+            f"data/{name}": [round(value, 6) for value in getattr(self, name).tolist()] for name in ("mean", "std")
+        }
+        return facts if self.published else facts | {"data/fingerprint": self.fingerprint}
+
+    @property
+    def published(self) -> bool:
+        """Whether its files are as published: their checksums were found right."""
+        one = choices("data").get(self.name)
+        return self.verified and one is not None and "source" in one.facts
+
+    def warnings(self) -> list[str]:
+        """Return what its user should hear before training."""
+        return [*self.notes, *larger_than_training(len(self.val), len(self.train), "data.val_size")]
 
     @property
     def inputs(self) -> Images:
@@ -141,10 +186,12 @@ def make_set(
     classes: list[str],
     val: Split | None = None,
     verified: bool = True,
+    measured: tuple[Tensor, Tensor] | None = None,
 ) -> ImageSet:
     """Check the splits, carve `val` from `train` where the data set brings none, and measure the training pixels.
 
     The examples of val are drawn from cfg.split_seed alone, so that every run of a comparison has the same ones.
+    measured: mean and deviation where they are known, two float32 [C].
 
     Raises:
         UserError: images that are not square uint8 of one shape, labels out of range, a val_size that leaves nothing
@@ -152,12 +199,8 @@ def make_set(
     """
     _check(f"{name}: train", train, len(classes))
     if val is None:
-        left_to_train_on(name, cfg, len(train))
-        order = torch.randperm(len(train), generator=seeded("val", cfg.split_seed))
-        train, val = (
-            train.select(order[cfg.val_size :].sort().values),
-            train.select(order[: cfg.val_size].sort().values),
-        )
+        for_training, for_val = drawn(name, cfg, len(train))
+        train, val = train.select(for_training), train.select(for_val)
     for part, split in (("val", val), ("test", test)):
         _check(f"{name}: {part}", split, len(classes))
         if split.shape != train.shape:
@@ -167,8 +210,24 @@ def make_set(
             f"data.image_size={cfg.image_size}: the images of {name} are {train.shape[1]} pixels wide; "
             "leave it at null (only image_folder scales)"
         )
-    mean, std = statistics(train)
+    mean, std = measured or statistics(train)
     return ImageSet(name, train, val, test, len(classes), classes, mean, std, verified)
+
+
+def drawn(name: str, cfg: ImageData, examples: int) -> tuple[Tensor, Tensor]:
+    """Return which of so many examples are trained on, and which are set aside for validation: int64, sorted.
+
+    Raises:
+        UserError: none is left to train on.
+    """
+    left_to_train_on(name, cfg, examples)
+    order = torch.randperm(examples, generator=seeded("val", cfg.split_seed))
+    return order[cfg.val_size :].sort().values, order[: cfg.val_size].sort().values
+
+
+def larger_than_training(val: int, train: int, key: str) -> list[str]:
+    """Return a line where more is set aside for validation than is left to train on."""
+    return [f"{val:,} examples validate and only {train:,} train; {key} sets how many"] if val > train else []
 
 
 def left_to_train_on(name: str, cfg: ImageData, examples: int) -> int:
@@ -182,6 +241,15 @@ def left_to_train_on(name: str, cfg: ImageData, examples: int) -> int:
             f"data.val_size={cfg.val_size} leaves nothing to train on: {name} has {examples} training examples"
         )
     return examples - cfg.val_size
+
+
+def _print_of(split: Split) -> str:
+    """Return eight hexadecimal digits that differ where the pixels or labels of a split do."""
+    split = split if isinstance(split, ImageSplit) else split.read()
+    digest = hashlib.sha256(f"{[*split.images.shape]}".encode())
+    for tensor in (split.images, split.labels):
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()[:8]
 
 
 def _check(what: str, split: Split, num_classes: int) -> None:
@@ -225,26 +293,6 @@ def seeded(*parts: int | str) -> torch.Generator:
     """Return a CPU generator seeded from all `parts` together; different parts give unrelated streams."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def decode(path: Path, size: int) -> Tensor:
-    """Read a picture as RGB, bring its shorter side to `size` pixels and cut out the centre: uint8 [3, size, size].
-
-    Raises:
-        UserError: the file is missing, unreadable or no picture.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (2 * size, 2 * size))  # JPEG: decode at a fraction of the size, much faster
-            upright = ImageOps.exif_transpose(picture)
-            if "transparency" in upright.info:  # Pillow asks for this detour for palettes with transparency
-                upright = upright.convert("RGBA")
-            fitted = ImageOps.fit(upright.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the picture {path}: {' '.join(str(error).split())}") from None
-    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
 
 
 def cores() -> int:

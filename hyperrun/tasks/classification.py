@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.config import Config
-from hyperrun.data import load_images
+from hyperrun.data import LearnedImages, load_images
 from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import ImageLoader
 from hyperrun.hypernets import Hypernetized, as_hypernetized
 from hyperrun.models import build_model
 from hyperrun.registry import register
+from hyperrun.tasks.image_task import ImageTask
 from hyperrun.training.distributed import World, sum_over_ranks, synchronize_norms
 from hyperrun.training.precision import Precision
-from hyperrun.training.task import Task
 
 
 class ClassificationLoss(nn.Module):
@@ -54,17 +54,18 @@ class ClassificationLoss(nn.Module):
 
 
 @register("task", "classification", data="images", takes="images")
-class Classification(Task):
+class Classification(ImageTask):
     """What the training loop needs to know about classifying images."""
 
     name = "classification"
     metric = "accuracy"
     unit = "images"
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, learned: LearnedImages | None = None) -> None:
+        """learned: what a run that is to be evaluated keeps of its images."""
         assert isinstance(config.data, ImageData)
         trainer = config.trainer
-        self.data = load_images(config.data)
+        self.data = load_images(config.data, learned)
         model = synchronize_norms(build_model(config, self.data.inputs), world).to(world.device)
         if trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,12 +93,7 @@ class Classification(Task):
 
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data."""
-        return {
-            "data/verified": self.data.verified,
-            "data/loader": self.loader.path,
-            "data/mean": [round(value, 6) for value in self.data.mean.tolist()],
-            "data/std": [round(value, 6) for value in self.data.std.tolist()],
-        }
+        return {**super().facts(), "data/loader": self.loader.path}
 
     def epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of an epoch from its batch `start` on: what ClassificationLoss.forward takes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.config import Config
-from hyperrun.data import load_images
+from hyperrun.data import LearnedImages, load_images
 from hyperrun.data.images import Split, seeded
 from hyperrun.data.kinds import ImageData
 from hyperrun.data.loader import read
@@ -25,9 +26,9 @@ from hyperrun.hypernets.generated_statistics import evenly
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.targets.siren import pixel_centres
+from hyperrun.tasks.image_task import ImageTask
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
-from hyperrun.training.task import Task
 
 
 def psnr(colours: Tensor, wanted: Tensor) -> Tensor:
@@ -103,23 +104,28 @@ def colours_of(images: Tensor) -> Tensor:
 
 
 @register("task", "image_fitting", data="images", takes="coordinates")
-class ImageFitting(Task):
+class ImageFitting(ImageTask):
     """What the training loop needs to know about images as networks."""
 
     name = "image_fitting"
     metric = "psnr"
     unit = "images"
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, learned: LearnedImages | None = None) -> None:
         """Build the model and put the training images on the device, as uint8.
+
+        learned: what a run that is to be evaluated keeps of its images.
 
         Raises:
             UserError: a hypernet without latents; settings that mean nothing here; a batch size that does not divide
                 among the processes.
         """
         assert isinstance(config.data, ImageData)
-        self.data = load_images(config.data)
-        self.model = build_model(config, self.data.inputs).to(world.device)
+        self.data = load_images(config.data, learned)
+        inputs = self.data.inputs
+        if learned is not None:  # a latent for each image that it learned from, however many there are now
+            inputs = replace(inputs, train=learned.counts["train"])
+        self.model = build_model(config, inputs).to(world.device)
         assert isinstance(config.hypernet, AutoDecoderConfig)
         self.cfg, self.seed, self.world = config.hypernet, config.seed, world
         self.eval_batch_size = config.trainer.eval_batch_size
@@ -139,7 +145,7 @@ class ImageFitting(Task):
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data, the latents, and how many images the figures are of."""
         return {
-            "data/verified": self.data.verified,
+            **super().facts(),
             "params/latents": len(self.data.train) * self.cfg.z_dim,
             "fit/val_images": self.count("val"),
             "fit/test_images": self.count("test"),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hyperrun.config import Config
 from hyperrun.data import load_text
+from hyperrun.data.images import larger_than_training
 from hyperrun.data.kinds import TextData
 from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
@@ -140,6 +141,12 @@ class LanguageModeling(Task):
         if state["text"] != self.text.fingerprint:
             raise UserError(f"the text of data={self.text.name} has changed since this run began; resume=never")
         self.loss.state = taken_up(state["state"], self.world, self.example_dims)
+
+    def warnings(self) -> list[str]:
+        return larger_than_training(len(self.text.val), len(self.text.train), "data.val_fraction")
+
+    def changes(self, state: dict[str, Any]) -> list[str]:
+        return [] if state.get("text") in (None, self.text.fingerprint) else ["its symbols or their split"]
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Refuse a checkpoint whose model reads other symbols.

@@ -262,8 +262,8 @@ class Recorder:
     def _load(self, saved: dict[str, Any]) -> int:
         """Take up what save() wrote, all but the generators; return the position in metrics.jsonl."""
         try:
+            self.task.load_state_dict(saved["task"])  # first: other data are the reason, where weights do not fit
             self.training_step.load_state_dict(saved)
-            self.task.load_state_dict(saved["task"])
             self.state = LoopState(**saved["loop"])
             self.meter.load_state_dict(saved["meter"])
             return saved["metrics_position"]

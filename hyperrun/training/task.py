@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
+from hyperrun.config import Config
 from hyperrun.metrics import higher_is_better
+from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
 
 
@@ -39,6 +41,11 @@ class Task(ABC):
     known of a model is its figure on the validation split."""
     selects_last: bool = False
     """Whether the selected checkpoint is that of the last evaluation, whatever the figure."""
+
+    @classmethod
+    def of_run(cls, config: Config, world: World, state: dict[str, Any]) -> Self:
+        """Return the task with what a run keeps of its data, where it keeps something; state: as state_dict made it."""
+        return cls(config, world)  # pyright: ignore[reportCallIssue] (a task says how it is made)
 
     @property
     def higher_is_better(self) -> bool:
@@ -82,6 +89,10 @@ class Task(ABC):
         """Return about how many bytes of memory this process's training takes; None where that is not foreseen."""
         return None
 
+    def warnings(self) -> list[str]:
+        """Return what is odd about the data, and their user should hear."""
+        return []
+
     # ---------------------------------------------------------------- results
 
     @abstractmethod
@@ -105,6 +116,10 @@ class Task(ABC):
             UserError: it is of other data.
         """
         return
+
+    def changes(self, state: dict[str, Any]) -> list[str]:
+        """Return in a few words each what of the data is no longer as it was when state_dict returned `state`."""
+        return []
 
     def check_fits(self, state: dict[str, Any]) -> None:
         """Accept a checkpoint with this state for evaluation on the task's data.
