@@ -15,7 +15,7 @@ from typing import Any
 
 from hyperrun.data import FORMS, data_root, form_and_base, names_of, source_of
 from hyperrun.data.fetch import download, in_words
-from hyperrun.data.folder import class_names, scan
+from hyperrun.data.folder import class_names, left_out, scan
 from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
 from hyperrun.data.strokes.own_file import ALLOWED
 from hyperrun.errors import UserError, choose, nearest
@@ -200,11 +200,15 @@ def show_folder(args: argparse.Namespace) -> int:
     for part in parts:
         found = Counter(scan(root / part, classes, size=1).labels.tolist())
         counts[part] = {name: found[label] for label, name in enumerate(classes)}
+    notes = left_out(root, parts, classes)
     if args.json:
-        print(json.dumps({"name": "image_folder", "root": str(root), "status": OK, "pictures": counts}))
+        report = {"name": "image_folder", "root": str(root), "status": OK, "pictures": counts, "notes": notes}
+        print(json.dumps(report))
     else:
         print(f"image_folder: looking in {root}")
         for part, by_class in counts.items():
             of_classes = ", ".join(f"{name} {count}" for name, count in by_class.items())
             print(f"  {part:5}  {sum(by_class.values()):>8,} pictures ({of_classes})")
+        for note in notes:
+            print(f"  {note}")
     return 0

@@ -229,9 +229,10 @@ def left_out(root: Path, parts: list[str], classes: list[str]) -> list[str]:
         folder = root / part
         others = [name for base, files in walk(folder) for name in files if base == folder or not is_picture(name)]
         if others:
-            kinds = Counter(Path(name).suffix.lower() or "no ending" for name in others).most_common(4)
-            said = ", ".join(f"{kind}: {count:,}" for kind, count in kinds)
-            notes.append(f"{folder}: {len(others):,} files are skipped, which are no pictures in a class ({said})")
+            kinds = Counter(Path(name).suffix.lower() or "no ending" for name in others)
+            most = sorted(kinds.items(), key=lambda one: (-one[1], one[0]))[:4]
+            said = ", ".join(f"{kind}: {count:,}" for kind, count in most)
+            notes.append(f"{folder}: skipped what is no picture in a class: {len(others):,} ({said})")
         for name in sorted({*folders_in(folder), *classes}):
             if not (folder / name).is_dir() or not has_pictures(folder / name):
                 is_class = "no pictures of this class" if name in classes else "no pictures, so it is no class"

@@ -227,7 +227,7 @@ def drawn(name: str, cfg: ImageData, examples: int) -> tuple[Tensor, Tensor]:
 
 def larger_than_training(val: int, train: int, key: str) -> list[str]:
     """Return a line where more is set aside for validation than is left to train on."""
-    return [f"{val:,} examples validate and only {train:,} train; {key} sets how many"] if val > train else []
+    return [f"validation is larger than training: {val:,} against {train:,}; {key} sets it"] if val > train else []
 
 
 def left_to_train_on(name: str, cfg: ImageData, examples: int) -> int:

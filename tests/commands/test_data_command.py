@@ -262,6 +262,7 @@ def test_a_folder_of_pictures_is_counted(run, tmp_path):
     assert status == 0 and "3 pictures (cat 2, dog 1)" in out and "1 pictures (cat 0, dog 1)" in out
     counts = json.loads(run("image_folder", "--root", tmp_path, "--json")[1])["pictures"]
     assert counts == {"train": {"cat": 2, "dog": 1}, "test": {"cat": 0, "dog": 1}}
+    assert f"{tmp_path}/test/cat: no pictures of this class" in out
     with pytest.raises(UserError, match="hyperrun data image_folder --root DIR looks at them"):
         run("image_folder")
 

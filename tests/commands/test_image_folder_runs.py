@@ -184,7 +184,9 @@ def test_folder_that_brings_its_own_validation(here: Here, tmp_path: Path) -> No
     for name in "abc":
         (tmp_path / "pictures" / "val" / name).mkdir(parents=True)
         (tmp_path / "pictures" / "train" / name / "00.png").rename(tmp_path / "pictures" / "val" / name / "00.png")
-    here(*line("pictures"))
+    Path("pictures/train/a/notes.txt").touch()
+    done = here(*line("pictures"))
+    assert "pictures/train: skipped what is no picture in a class: 1 (.txt: 1)" in done.out
     run = only_run(tmp_path)
     assert checkpoint.load(run / "checkpoints" / "best.pt")["task"]["images"]["val_files"] is None
     shutil.rmtree("pictures/train/a")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -163,3 +165,127 @@ def test_what_is_missing_is_said(cfg, pictures, tmp_path):
     paint(pictures / "test" / "horse" / "x.png")
     with pytest.raises(UserError, match="test has classes that train lacks: horse"):
         load_images(cfg())
+
+
+# ---------------------------------------------------------------- pictures of other kinds
+
+
+def grey16(level: int, mode: str = "uint16") -> Image.Image:
+    return Image.fromarray(np.full((9, 9), level, mode))
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0, 0), (1000, 4), (32768, 128), (65535, 255)])
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.pgm"])
+def test_grey_of_16_bits_is_scaled(tmp_path, name, level, expected):
+    grey16(level).save(tmp_path / name)
+    assert decode(tmp_path / name, 4).unique().tolist() == [expected]
+
+
+def test_grey_of_16_bits_with_a_transparent_level(tmp_path):
+    grey16(32768).save(tmp_path / "x.png", transparency=7)
+    assert decode(tmp_path / "x.png", 4).unique().tolist() == [128]
+
+
+def test_grey_of_12_bits_is_scaled(tmp_path):
+    # four pixels of 2048 = 0x800, two in three bytes, as Pillow reads but does not write them
+    content = struct.pack("<2sHI", b"II", 42, 14) + b"\x80\x08\x00\x80\x08\x00"
+    tags = {256: 2, 257: 2, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 6}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    (tmp_path / "x.tif").write_bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert decode(tmp_path / "x.tif", 2).unique().tolist() == [128]
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("float32", "F"), ("int32", "I"), ("int16", "I")])
+def test_numbers_without_a_known_white_are_refused_by_name(tmp_path, kind, mode):
+    if kind == "int16":
+        tags = {339: 2}  # SampleFormat: signed
+        grey16(300).save(tmp_path / "x.tif", tiffinfo=tags)
+    else:
+        grey16(300, kind).save(tmp_path / "x.tif")
+    with pytest.raises(UserError, match=rf"cannot read the picture .*x\.tif: its pixels are .*\(mode {mode}\)"):
+        decode(tmp_path / "x.tif", 4)
+
+
+def test_broken_exif_beside_the_orientation_does_not_matter(tmp_path):
+    path = tmp_path / "x.jpg"
+    picture = Image.new("RGB", (8, 8))
+    picture.paste((255, 255, 255), (0, 0, 8, 4))  # white above
+    # upside down, and an exposure time whose numbers are too large for what it is written as
+    entries = struct.pack("<HHIHHHHII", 0x0112, 3, 1, 3, 0, 0x829A, 12, 1, 38)
+    exif = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 2) + entries + bytes(4) + struct.pack("<d", 1e300)
+    picture.save(path, exif=exif)
+    image = decode(path, 8)
+    assert image[:, :3].max() < 40 and image[:, 5:].min() > 215
+
+
+def test_whatever_pillow_raises_the_file_is_named(tmp_path, monkeypatch):
+    paint(tmp_path / "x.png")
+
+    def broken(self):
+        raise struct.error("'L' format requires 0 <= number <= 4294967295")
+
+    monkeypatch.setattr(Image.Image, "getexif", broken)
+    with pytest.raises(UserError, match=r"^cannot read the picture .*x\.png: 'L' format requires"):
+        decode(tmp_path / "x.png", 8)
+
+
+# ---------------------------------------------------------------- what is looked at
+
+
+def test_hidden_folders_are_not_looked_at(cfg, pictures):
+    paint(pictures / "train" / "cat" / ".thumbnails" / "x.png")
+    paint(pictures / "train" / "cat" / "more" / ".thumbnails" / "x.png")
+    data = load_images(cfg())
+    assert (len(data.train), len(data.val), len(data.test)) == (16, 4, 6) and data.warnings() == []
+
+
+@pytest.mark.parametrize("to", [".", "..", "../..", "../../.."])
+def test_links_in_a_circle_are_not_followed(cfg, pictures, to):
+    paint(pictures / "train" / "cat" / "more" / "x.png", seed=9)
+    (pictures / "train" / "cat" / "more" / "back").symlink_to(pictures / "train" / "cat" / "more" / to)
+    data = load_images(cfg())
+    assert len(data.train) + len(data.val) == 21
+
+
+def test_links_elsewhere_are_followed(cfg, pictures, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    paint(elsewhere / "x.png")
+    (pictures / "train" / "cat" / "link").symlink_to(elsewhere)
+    data = load_images(cfg())
+    assert len(data.train) + len(data.val) == 21
+
+
+def test_files_that_are_skipped_are_counted(cfg, pictures):
+    for name in ("train/cat/notes.txt", "train/dog/x.heic", "train/dog/y.heic", "train/readme", "train/cat/.hidden"):
+        (pictures / name).write_bytes(b"")
+    paint(pictures / "test" / "stray.png")
+    said = load_images(cfg()).warnings()
+    assert said == [
+        f"{pictures}/train: skipped what is no picture in a class: 4 (.heic: 2, .txt: 1, no ending: 1)",
+        f"{pictures}/test: skipped what is no picture in a class: 1 (.png: 1)",
+    ]
+
+
+def test_folder_without_pictures_is_no_class(cfg, pictures):
+    for part in ("train", "test"):
+        (pictures / part / "bird" / "more").mkdir(parents=True)
+    data = load_images(cfg())
+    assert data.classes == ["cat", "dog"] and data.num_classes == 2
+    assert data.warnings() == [f"{pictures}/{part}/bird: no pictures, so it is no class" for part in ("train", "test")]
+    paint(pictures / "test" / "bird" / "x.png")
+    with pytest.raises(UserError, match="test has classes that train lacks: bird"):
+        load_images(cfg())
+
+
+def test_class_that_is_not_tested_is_said(cfg, pictures):
+    paint(pictures / "train" / "ant" / "x.png")
+    data = load_images(cfg())
+    assert data.classes == ["ant", "cat", "dog"]
+    assert data.warnings() == [f"{pictures}/test/ant: no pictures of this class"]
+
+
+def test_validation_larger_than_training_is_said(cfg):
+    assert load_images(cfg(val_size=10)).warnings() == []
+    assert load_images(cfg(val_size=11)).warnings() == [
+        "validation is larger than training: 11 against 9; data.val_size sets it"
+    ]
