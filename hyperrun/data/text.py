@@ -6,6 +6,7 @@ into one, checked; `cut` makes the splits of a text that brings none.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import platform
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hyperrun.inputs import Symbols
 from hyperrun.registry import register
 
 SPLITS = ("train", "val", "test")
+BYTE_ORDER_MARK = "\ufeff"
 UNITS = {"char": "characters", "word": "words", "byte": "bytes"}
 
 
@@ -129,6 +131,8 @@ def make_text(
 def load_text_file(cfg: TextData) -> TextSet:
     """Return the file cfg.path, in the config's unit, cut by the config's fractions.
 
+    A byte order mark at its beginning says how the rest is to be read and is no part of the text.
+
     Raises:
         UserError: no path; a file that is missing, empty, not in the declared encoding or too short to be cut.
     """
@@ -139,8 +143,10 @@ def load_text_file(cfg: TextData) -> TextSet:
     if not content:
         raise UserError(f"{path} is empty")
     if cfg.unit == "byte":
+        if codecs.lookup(cfg.encoding).name == "utf-8":  # elsewhere a prompt begins with the mark, too
+            content = content.removeprefix(codecs.BOM_UTF8)
         return cut("text", str(path), content, cfg)
-    return cut("text", str(path), decode(content, cfg.encoding, path), cfg)
+    return cut("text", str(path), decode(content, cfg.encoding, path).removeprefix(BYTE_ORDER_MARK), cfg)
 
 
 @register("data", "pydocs", TextData)

@@ -52,6 +52,26 @@ def test_units(file, unit, count, symbols):
     assert data.facts()["data/unit"] == unit and data.facts()["data/vocabulary"] == symbols
 
 
+@pytest.mark.parametrize(
+    ("unit", "encoding"),
+    [("char", "utf-8"), ("char", "utf-16-le"), ("word", "utf-8"), ("word", "utf-16-le"), ("byte", "UTF8")],
+)
+def test_byte_order_mark_is_no_symbol(file, unit, encoding):
+    text = "the quick brown fox\n" * 10
+    plain = load_text(file(text.encode(encoding), unit=unit, encoding=encoding))
+    marked = load_text(file(("\ufeff" + text).encode(encoding), unit=unit, encoding=encoding))
+    assert marked.symbols == plain.symbols and marked.fingerprint == plain.fingerprint
+    assert len(load_text(file(text + "\ufeff", unit=unit)).symbols) > len(plain.symbols), "elsewhere it is a character"
+
+
+def test_validation_longer_than_training_is_said(here, tmp_path):
+    (tmp_path / "a.txt").write_text("the quick brown fox " * 40)
+    line = ["data=text", "data.path=a.txt", "data.val_fraction=0.6", "data.sequence_length=8", "trainer.max_steps=1"]
+    small = ["model=lstm", "target.hidden_size=4", "trainer.batch_size=2", "tracking.wandb.mode=disabled"]
+    out = here("train", *line, *small).out
+    assert "warning: validation is larger than training: 480 against 280; data.val_fraction sets it" in out
+
+
 def test_a_declared_encoding_is_used(file):
     content = ("ñandú " * 20).encode("utf-16")
     assert "ú" in load_text(file(content, encoding="utf-16")).symbols
