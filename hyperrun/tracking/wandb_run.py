@@ -135,7 +135,7 @@ def begin_anyhow(mode: str, warn: Callable[[str], None], **arguments: Any) -> An
     except Exception as error:
         if mode != "online":
             raise
-        warn(f"W&B cannot be reached ({first_line(error)}): recorded offline; wandb sync DIR uploads it")
+        warn(f"W&B cannot be reached ({first_line(error)}): recorded offline; wandb sync uploads it")
         return begin("offline", **arguments)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import pwd
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,16 +67,18 @@ def test_nobody_is_at_home(here: Here, monkeypatch: pytest.MonkeyPatch, line: tu
 def test_streams_without_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    monkeypatch.setattr("sys.stdout", os.fdopen(writer, "w"))
-    with going_on_unread():
-        for _ in range(3):
-            print("x" * 100_000, flush=True)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        with going_on_unread():
+            for _ in range(3):
+                print("x" * 100_000, flush=True)
 
 
-def test_streams_that_are_missing(monkeypatch: pytest.MonkeyPatch, here: Here) -> None:
+def test_streams_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", None)
     open_missing()
-    print("nowhere")
+    with sys.stdout:
+        print("nowhere")
 
 
 @pytest.mark.parametrize(
