@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from hyperrun.errors import UserError, nearest
+from hyperrun.paths import expanded
 
 FOLDER = "run folder, such as outputs/digits/hypercnn-s0-3a1ade54"
 
@@ -58,8 +58,3 @@ class Arguments(argparse.ArgumentParser):
 
             import_plugins([f"plugins={args.plugins}"])
         return args
-
-
-def expanded(typed: str) -> Path:
-    """Return a path with ~ as the home folder: of --out=~/x, or from a program, no shell has expanded it."""
-    return Path(typed).expanduser()

@@ -8,8 +8,10 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from hyperrun.errors import Preempted, RunFailed, SweepFailed, UserError, nearest
+from hyperrun.streams import going_on_unread, open_missing
 
 COMMANDS = {
     "train": "train a model; Hydra overrides choose everything (hyperrun train --help)",
@@ -47,6 +49,7 @@ hyperrun VERB --help says more. HYPERRUN_DATA=DIR is where data sets are looked 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return the exit status (0 done, 1 failed, 2 asked for something impossible)."""
+    open_missing()
     args = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show a character shows ? for it
@@ -70,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb not in COMMANDS:
             raise UserError(f"unknown verb '{verb}'{nearest(verb, COMMANDS)} (allowed: {', '.join(COMMANDS)})")
         module = importlib.import_module(f"hyperrun.commands.{MODULES.get(verb, verb)}")
-        return module.main(args[1:])
+        with going_on_unread() if verb == "train" else nullcontext():
+            return module.main(args[1:])
     except UserError as error:
         return _fail(str(error), 2)
     except (RunFailed, SweepFailed) as error:

@@ -16,6 +16,7 @@ from hyperrun.compare.groups import compare
 from hyperrun.compare.records import as_csv, as_json
 from hyperrun.compare.table import markdown, print_comparison
 from hyperrun.errors import UserError, choose
+from hyperrun.paths import expanded
 from hyperrun.runs.folder import write_beside
 from hyperrun.runs.reading import Runs, computed_keys, read_runs
 
@@ -141,7 +142,7 @@ def write_results(folders: list[str], path: Path, readme: Path | None, runs: Run
             raise UserError(f"--readme {readme}: {error}") from None
     plot = path.with_suffix(".png") if comparisons else None
     typed = shlex.join(["hyperrun", "compare", *folders, "--results", str(path)])
-    if any(Path(name).expanduser().is_absolute() for name in (*folders, path)):
+    if any(expanded(name).is_absolute() for name in (*folders, path)):
         typed = TYPED  # where files are on this machine is nobody's business
     link = plot.name if plot else None
     page = results_page(theirs, comparisons, experiments, link, typed=typed, gone_from=gone_from)

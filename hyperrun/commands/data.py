@@ -19,6 +19,7 @@ from hyperrun.data.folder import class_names, left_out, scan
 from hyperrun.data.sources import DIFFERS, MISSING, OK, UNCHECKABLE, FormState, Source, check
 from hyperrun.data.strokes.own_file import ALLOWED
 from hyperrun.errors import UserError, choose, nearest
+from hyperrun.paths import expanded
 
 OPTIONS = ("--root", "--download", "--json", "--help")
 BUNDLED = {
@@ -193,7 +194,7 @@ def show_folder(args: argparse.Namespace) -> int:
     """Print how many pictures of which classes a folder of one's own holds."""
     if args.download or args.root is None:
         raise UserError("image_folder is your own pictures: hyperrun data image_folder --root DIR looks at them")
-    root = Path(args.root).expanduser()
+    root = expanded(args.root)
     classes = class_names(root)
     parts = ["train", "test", *(["val"] if (root / "val").is_dir() else [])]
     counts = {}

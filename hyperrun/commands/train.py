@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 from contextlib import ExitStack, suppress
@@ -73,6 +74,10 @@ def job(cfg: DictConfig) -> float | JobEnd | None:
         return None  # main() raises it; raised here, Hydra would print lines of its own first
 
 
+NO_COMPILER = re.compile("InvalidCxxCompiler|No working C.. compiler|Failed to find C compiler")
+"""What torch's and Triton's errors say, which come in the first step."""
+
+
 def attempt(config: Config, command: str, group: str | None) -> float:
     """Run, and say more of errors that say too little."""
     try:
@@ -82,6 +87,10 @@ def attempt(config: Config, command: str, group: str | None) -> float:
             error.filename = config.outputs
         if "Expected more than 1 value per channel" in str(error):  # torch finds it in the first step only
             said = UserError("trainer.batch_size: a batch norm needs more than one value per channel; raise it")
+            said.__notes__ = getattr(error, "__notes__", [])
+            raise said from None
+        if config.compile and NO_COMPILER.search(str(error)):
+            said = UserError("compile=true needs a C++ compiler (g++ or clang++; $CXX names it); there is none here")
             said.__notes__ = getattr(error, "__notes__", [])
             raise said from None
         raise

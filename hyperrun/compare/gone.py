@@ -13,6 +13,7 @@ from hyperrun.compare.groups import Comparison, Figure, Group, arranged
 from hyperrun.config import Config, to_dict
 from hyperrun.errors import UserError
 from hyperrun.metrics import METRICS
+from hyperrun.paths import expanded
 from hyperrun.runs.folder import named
 from hyperrun.runs.reading import Run, computed_keys, dotted
 
@@ -49,7 +50,7 @@ def read_gone(folders: Iterable[str | Path]) -> tuple[str | None, list[GoneRow]]
     """
     page, rows = None, []
     for folder in folders:
-        path = Path(folder).expanduser() / GONE
+        path = expanded(folder) / GONE
         if not path.is_file():
             continue
         try:

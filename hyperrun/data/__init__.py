@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hyperrun.config import DataConfig
@@ -49,6 +48,7 @@ from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import choose
 from hyperrun.inputs import Images, Inputs, Tasks
+from hyperrun.paths import expanded
 from hyperrun.registry import choices, register
 
 __all__ = [
@@ -253,13 +253,9 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
 def _state_of_file(cfg: DataConfig) -> tuple[int, int] | int | None:
     """Return what changes when a file of one's own, or pictures of a folder, are written anew; None for sets that are
     neither."""
-    if cfg.name == "image_folder" and cfg.root is not None and (root := Path(cfg.root).expanduser()).is_dir():
+    if cfg.name == "image_folder" and cfg.root is not None and (root := expanded(cfg.root)).is_dir():
         return folder.state_of(root)
-    if (
-        not isinstance(cfg, TextData | StrokeData)
-        or cfg.path is None
-        or not (path := Path(cfg.path).expanduser()).exists()
-    ):
+    if not isinstance(cfg, TextData | StrokeData) or cfg.path is None or not (path := expanded(cfg.path)).exists():
         return None
     found = path.stat()
     return found.st_size, found.st_mtime_ns

@@ -21,6 +21,7 @@ from hyperrun.data.images import SPLITS, STATISTICS_FROM, FolderSplit, ImageSet,
 from hyperrun.data.kinds import ImageData
 from hyperrun.data.learned import LearnedImages
 from hyperrun.errors import UserError
+from hyperrun.paths import expanded
 from hyperrun.registry import register
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -44,7 +45,7 @@ def load(cfg: ImageData, learned: LearnedImages | None = None) -> ImageSet:
     size = learned.size if learned is not None else cfg.image_size
     if size is None or size < 1:
         raise UserError(f"data.image_size must be a positive number of pixels, not {size}")
-    root = Path(cfg.root).expanduser()
+    root = expanded(cfg.root)
     classes = class_names(root) if learned is None else learned.classes
     drawn_before = learned.val_files if learned is not None else None
     names = ["train", "test", *(["val"] if drawn_before is None and (root / "val").is_dir() else [])]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hyperrun.errors import UserError
+from hyperrun.paths import cache_folder, expanded
 
 OK, DIFFERS, UNCHECKABLE, MISSING = "ok", "differs", "not checkable", "missing"
 """What can be said of a file: its checksum is the published one; is another; none is known; there is no file."""
@@ -100,12 +101,12 @@ class FormState:
 def data_root(cfg_root: str | None) -> Path:
     """Return the folder that holds data sets: `cfg_root`, else $HYPERRUN_DATA, else the user's cache."""
     if chosen := cfg_root or os.environ.get("HYPERRUN_DATA"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     if sys.platform == "darwin":
-        return Path("~/Library/Caches/hyperrun").expanduser()
+        return expanded("~/Library/Caches/hyperrun")
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser() / "hyperrun"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hyperrun"
+    return cache_folder() / "hyperrun"
 
 
 def md5_of(path: Path) -> str:

@@ -22,6 +22,7 @@ from hyperrun.data.sources import unreadable
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_type, number_words
 from hyperrun.errors import UserError
 from hyperrun.inputs import Symbols
+from hyperrun.paths import expanded
 from hyperrun.registry import register
 
 SPLITS = ("train", "val", "test")
@@ -138,7 +139,7 @@ def load_text_file(cfg: TextData) -> TextSet:
     """
     if cfg.path is None:
         raise UserError("data=text needs data.path=FILE, a text file of your own")
-    path = Path(cfg.path).expanduser()
+    path = expanded(cfg.path)
     return cut("text", str(path), read_file(path, cfg.unit, cfg.encoding), cfg)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ from hyperrun.hydra_app.overrides import first_job
 from hyperrun.hydra_app.plugins import import_plugins
 from hyperrun.hydra_app.replaced import VERSION_BASE, replaced
 from hyperrun.metrics import higher_is_better
+from hyperrun.paths import expanded
 
 CHECKED = 100
 """Composed jobs kept in memory at most."""
@@ -59,7 +61,7 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     for key in ("root", "path"):  # the run is evaluated from other folders, too
         place = getattr(config.data, key, None)
         if place is not None:
-            setattr(config.data, key, os.path.abspath(Path(place).expanduser()))
+            setattr(config.data, key, os.path.abspath(expanded(place)))
     if config.params is not None:
         from hyperrun.models import choose_width  # it builds models with torch, which composing does not need
 
@@ -99,6 +101,9 @@ class ConfigLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
+        places = [str(one.path) for one in config_search_path.get_path()]
+        self.folders = [Path(place.removeprefix("file://")) for place in places if not place.startswith("pkg://")]
+        """Where config files are, the user's own first."""
         self.sweep = os.environ.get("HYPERRUN_SWEEP")
         self.checked: dict[tuple[str, ...], DictConfig] = {}
         """Jobs that Hydra has composed to see whether they can be (check_jobs), until it asks for them to run them."""
@@ -111,8 +116,13 @@ class ConfigLoader(ConfigLoaderImpl):
         composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
         self.typed = typed_choices(composed)
         refuse_bases(self.typed, self)
-        cfg = super().load_configuration(config_name, composed, run_mode, *args, **kwargs)
+        try:
+            cfg = super().load_configuration(config_name, composed, run_mode, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise not_utf8(self.folders, error) from None
         with open_dict(cfg):
+            if not OmegaConf.is_interpolation(cfg, "outputs") and str(cfg.get("outputs")).startswith("~"):
+                cfg.outputs = str(expanded(cfg.outputs))  # Hydra makes a folder in it, and knows no home folder
             parsed = OverridesParser.create().parse_overrides(overrides)
             if run_mode == RunMode.MULTIRUN:
                 study_but_typed(cfg, parsed)
@@ -125,6 +135,7 @@ class ConfigLoader(ConfigLoaderImpl):
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         compose_these = super()._compose_config_from_defaults_list
+        refuse_other_packages(defaults, self.folders)
         cfg = compose_these(defaults=defaults, repo=repo)  # what is typed as group.key=value comes after this
         return typed_groups_win(cfg, self.typed, defaults, lambda some: compose_these(defaults=some, repo=repo))
 
@@ -140,6 +151,42 @@ class ConfigLoader(ConfigLoaderImpl):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"checked": {}}  # it travels to other processes with every job
+
+
+GLOBAL = ("model", "experiment", "sweep", "debug", "local")
+"""Groups whose files set keys of the whole config."""
+PACKAGE = "# @package _global_"
+
+
+def refuse_other_packages(defaults: Iterable[ResultDefault], folders: Iterable[Path]) -> None:
+    """Refuse a file of one's own that would set keys below the name of its group, which mean nothing there.
+
+    Raises:
+        UserError: it lacks the line that says so, or a byte order mark stands before that.
+    """
+    for one in defaults:
+        name = str(one.config_path)
+        group = name.partition("/")[0]
+        if group in GLOBAL and one.package == group and name != group:
+            file = next((path for folder in folders if (path := folder / f"{name}.yaml").is_file()), name)
+            marked = isinstance(file, Path) and file.read_bytes().startswith(codecs.BOM_UTF8)
+            raise UserError(
+                f"{file}: its first line must be '{PACKAGE}', so that its keys are those of the whole config"
+                + (" (a byte order mark stands before it; save it as UTF-8 without one)" if marked else "")
+            )
+
+
+def not_utf8(folders: Iterable[Path], error: UnicodeDecodeError) -> UserError:
+    """Return what says which config file is not UTF-8."""
+    for folder in folders:
+        for file in sorted(folder.rglob("*.yaml")) if folder != CONF_DIR else ():
+            content = file.read_bytes()
+            try:
+                content.decode()
+            except UnicodeDecodeError as here:
+                line = content.count(b"\n", 0, here.start) + 1
+                return UserError(f"{file}, line {line}: not UTF-8 ({here.reason})")
+    return UserError(f"a config file is not UTF-8: {error}")
 
 
 def check_jobs(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -41,7 +44,15 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
     if isinstance(error, OverrideParseException):
         if "=" not in error.override:
             return f"cannot read '{error.override}': overrides are written KEY=VALUE (hyperrun train --help)"
+        line = quoted(error.override)
+        if line is not None:
+            return f"cannot read '{error.override}': a value with such letters is typed in quotes: {line}"
         return f"cannot read '{error.override}': {error.message.splitlines()[0]} (quote values with commas or spaces)"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: {error.problem or 'no YAML'}"
+    if isinstance(error, yaml.YAMLError):
+        return " ".join(str(error).split())
     if isinstance(error, ConfigCompositionException):
         text = " ".join(str(error).split())
         match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)'", text)
@@ -60,6 +71,21 @@ def explain(error: BaseException, argv: Iterable[str] = ()) -> str | None:
             if group and options and choice not in options:
                 return f"{group} has no choice '{choice}' (allowed: {listed(choice, options)})"
     return str(error) if isinstance(error, ValueError) else None
+
+
+def quoted(override: str) -> str | None:
+    """Return KEY=VALUE as it is to be typed where VALUE has letters that Hydra's grammar has other uses for; None where
+    that would not help, or a list or a mapping was meant."""
+    key, _, value = override.partition("=")
+    if not value or value[0] in "[{\"'" or "${" in value:
+        return None
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    line = f'{key}="{escaped}"'
+    try:
+        OverridesParser.create().parse_override(line)
+    except HydraException:
+        return None
+    return shlex.quote(line)
 
 
 def unknown_key(key: str, argv: Iterable[str]) -> str:

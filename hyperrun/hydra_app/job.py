@@ -251,7 +251,8 @@ def in_short(number: int) -> Iterator[Callable[[str], None]]:
     shared = sys.stdout
 
     def say(text: str) -> None:
-        print(f"job {number} {text}", file=shared, flush=True)
+        with suppress(BrokenPipeError):  # nobody reads any more
+            print(f"job {number} {text}", file=shared, flush=True)
 
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         yield say

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hyperrun.config import Config, from_omegaconf, run_hash, to_dict
 from hyperrun.errors import Held, UserError
+from hyperrun.paths import expanded
 
 CONFIG, SUMMARY, METRICS, LOG, LOCK = "config.yaml", "summary.json", "metrics.jsonl", "train.log", ".lock"
 RECORDED = "recorded in "
@@ -74,7 +75,7 @@ class RunFolder:
     def of(cls, config: Config) -> RunFolder:
         """Return the folder this config's run belongs in, which need not exist."""
         name = f"{config.model}-s{config.seed}-{run_hash(config)}".replace("/", "_")
-        return cls(Path(config.outputs).expanduser() / config.data.name / name)
+        return cls(expanded(config.outputs) / config.data.name / name)
 
     def __enter__(self) -> RunFolder:
         """Make the folder and hold it.
@@ -198,7 +199,7 @@ def find_run(name: str) -> RunFolder:
     Raises:
         UserError: there is no such folder, or it is no run folder; says which runs are near.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file():
         path = path.parent if path.parent.name != "checkpoints" else path.parent.parent
     if (path / CONFIG).is_file():

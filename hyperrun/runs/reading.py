@@ -15,6 +15,7 @@ import yaml
 from hyperrun.config import what_is_computed
 from hyperrun.errors import UserError, nearest, printable
 from hyperrun.metrics import METRICS, Metric
+from hyperrun.paths import expanded
 from hyperrun.runs.folder import CONFIG, SUMMARY, holder
 from hyperrun.runs.folder import METRICS as ROWS
 
@@ -88,7 +89,7 @@ def read_runs(paths: Iterable[str | Path] = ("outputs",)) -> Runs:
     """
     runs = Runs()
     seen: set[tuple[int, int]] = set()
-    named = [Path(path).expanduser() for path in paths]
+    named = [expanded(path) for path in paths]
     for path in named:
         start = path
         if path.is_file():  # a file of a run stands for the run

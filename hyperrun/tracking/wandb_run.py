@@ -10,6 +10,8 @@ from typing import Any
 from hyperrun.config import Config, run_hash, to_dict
 from hyperrun.runs.folder import RunFolder
 
+DEFAULT_PROJECT = "hyperrun"
+"""That of conf/tracking/default.yaml."""
 MODES = {"online", "offline", "disabled", "shared", "dryrun"}
 
 
@@ -99,9 +101,10 @@ def _init(
         return None
     settings = config.tracking.wandb
     try:
-        run = begin(
+        run = begin_anyhow(
             mode,
-            project=settings.project,
+            warn,
+            project=project_of(settings.project),
             entity=settings.entity,
             id=f"{run_hash(config)}-s{config.seed}",
             name=folder.path.name,
@@ -120,10 +123,28 @@ def _init(
         return None
 
 
+def project_of(asked: str) -> str:
+    """Return $WANDB_PROJECT where the config names no other project than the default, else what it names."""
+    return os.environ.get("WANDB_PROJECT") or asked if asked == DEFAULT_PROJECT else asked
+
+
+def begin_anyhow(mode: str, warn: Callable[[str], None], **arguments: Any) -> Any:
+    """Return what `begin` does; where W&B cannot be reached, a run that is recorded offline."""
+    try:
+        return begin(mode, **arguments)
+    except Exception as error:
+        if mode != "online":
+            raise
+        warn(f"W&B cannot be reached ({first_line(error)}): recorded offline; wandb sync uploads it")
+        return begin("offline", **arguments)
+
+
 def begin(mode: str, **arguments: Any) -> Any:
     """Return wandb.init(mode=mode, **arguments), silent. Offline nothing uses the network. Raises what W&B raises."""
     if mode == "offline":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the one thing that would still use it
+    for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+        del os.environ[name]  # as if it were not set: W&B takes an empty one for a wrong one
     import wandb
 
     # what is given here would win over the environment
