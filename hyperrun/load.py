@@ -170,11 +170,11 @@ def task_of_run(
 
 def check_where(data: DataConfig, where: Mapping[str, str]) -> None:
     """Refuse the place of a file for data that are a folder, and the other way round."""
-    a_file = isinstance(data, TextData) and data.path is not None
+    a_file = getattr(data, "path", None) is not None
     if "path" in where and not a_file:
-        raise UserError(f"--path is for runs on a text file of one's own; --root DIR says where data={data.name} is")
+        raise UserError(f"--path is for runs on a file of one's own; --root DIR says where data={data.name} is")
     if "root" in where and a_file:
-        raise UserError(f"--root is for data in a folder; --path FILE says where the text of data={data.name} is")
+        raise UserError(f"--root is for data in a folder; --path FILE says where the file of data={data.name} is")
 
 
 def differences(facts: dict[str, Any], summary: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from hyperrun.data.strokes.npz import read_npz
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, check_arrays, make_strokes
 from hyperrun.errors import UserError, printable
 from hyperrun.inputs import Strokes
+from hyperrun.paths import expanded
 from hyperrun.registry import register
 
 SPLIT_NAMES = {"train": "train", "valid": "val", "val": "val", "test": "test"}
@@ -41,7 +42,7 @@ def load_own_file(cfg: StrokeData) -> StrokeSet:
         raise UserError(
             "data=strokes needs data.path=FILE.npz, a file of your own: hyperrun data strokes says of what form"
         )
-    path = Path(cfg.path).expanduser()
+    path = expanded(cfg.path)
     splits = read_splits(path)
     if set(splits) == {"train"}:
         splits = cut(splits["train"], cfg)
