@@ -18,7 +18,7 @@ from hyperrun.hydra_app.replaced import BORROWED, is_there
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hyperrun"
 
-EVERYBODY_KNOWS = {"errors", "metrics", "conf_dir", "inputs", "registry"}
+EVERYBODY_KNOWS = {"errors", "metrics", "conf_dir", "inputs", "paths", "registry"}
 """Words, rules and lists without a part of their own; they know none but each other."""
 
 KNOWS: dict[str, set[str]] = {
@@ -26,7 +26,8 @@ KNOWS: dict[str, set[str]] = {
     "": {"hypernets", "load"},
     # the verbs, and what is around Hydra
     "__main__": {"cli"},
-    "cli": {"", "hydra_app"},
+    "cli": {"", "hydra_app", "streams"},
+    "streams": set(),
     "commands": {
         "", "arguments", "hydra_app", "analyze", "compare", "prediction", "load", "models", "tasks", "training",
         "hypernets", "targets", "data", "pictures", "tracking", "runs", "config",
