@@ -80,9 +80,9 @@ def register(group: str, name: str, schema: type | None = None, **facts: Any) ->
     choose("group", group, HOMES)
 
     def add(build: Built) -> Built:
-        check_choice(group, name, build.__module__, schema, facts)
+        check_choice(group, name, build.__module__ or "__main__", schema, facts)
         if schema is not None and not (CONF_DIR / group / f"{name}.yaml").exists():
-            store(group, name, schema, facts, build.__module__)
+            store(group, name, schema, facts, build.__module__ or "__main__")
         _choices[group][name] = Choice(name, build, schema, facts)
         return build
 

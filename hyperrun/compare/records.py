@@ -17,15 +17,25 @@ TIMES = ("train", "steady", "warm_up", "eval", "save", "epoch")
 """Of time/..._s in a record."""
 
 
-def record(comparison: Comparison, group: Group) -> dict[str, Any]:
-    """Return all that is known of a group under the names of summary.json; figures unrounded, accuracy a fraction.
+def records(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return all that is known of each group under the names of summary.json; figures unrounded, accuracy a fraction.
 
     time/steady_s is time/train_s without time/warm_up_s; both are missing where with_warm_up says that the times count
     warm-up. Each setting in which the groups differ has its own key, hypernet.z_dim.
     """
+    settings = differing_keys(group.computed for group in comparison.groups)
+    rows = [record(comparison, group) for group in comparison.groups]
+    return [
+        row | {key: group.computed.get(key) for key in settings if key not in row}
+        for row, group in zip(rows, comparison.groups, strict=True)
+    ]
+
+
+def record(comparison: Comparison, group: Group) -> dict[str, Any]:
+    """Return what is known of a group, its settings left out."""
     metric = comparison.metric.name
     first = group.runs[0].summary
-    known = {
+    return {
         "data": comparison.data,
         "metric": metric,
         "label": group.label,
@@ -63,8 +73,6 @@ def record(comparison: Comparison, group: Group) -> dict[str, Any]:
         "throughput/tokens_per_s": group.mean("throughput/tokens_per_s"),
         "runs": [str(run.path) for run in group.runs],
     }
-    settings = differing_keys(other.computed for other in comparison.groups)
-    return known | {key: group.computed.get(key) for key in settings if key not in known}
 
 
 def flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def as_json(runs: Runs, comparisons: list[Comparison]) -> dict[str, Any]:
                 "higher_is_better": comparison.metric.higher_is_better,
                 "shared": comparison.alike.shared,
                 "unequal": {one.what: {"most": one.most, "others": one.others} for one in comparison.alike.unequal},
-                "groups": [record(comparison, group) for group in comparison.groups],
+                "groups": records(comparison),
             }
             for comparison in comparisons
         ],
@@ -103,7 +111,7 @@ def as_json(runs: Runs, comparisons: list[Comparison]) -> dict[str, Any]:
 
 def as_csv(comparisons: list[Comparison]) -> str:
     """Return one line for each group; lists (seeds, runs) are joined by spaces and semicolons."""
-    rows = [record(comparison, group) for comparison in comparisons for group in comparison.groups]
+    rows = [row for comparison in comparisons for row in records(comparison)]
     if not rows:
         return ""
     text = io.StringIO()

@@ -12,7 +12,7 @@ from typing import Any
 
 from hyperrun.compare.groups import Comparison
 from hyperrun.compare.plot import draw
-from hyperrun.compare.records import flat, record
+from hyperrun.compare.records import flat, records
 from hyperrun.compare.table import notes, shared_line
 from hyperrun.errors import UserError
 from hyperrun.pictures.style import picture
@@ -80,7 +80,7 @@ def panels(comparison: Comparison) -> dict[str, Any]:
     import wandb
     from PIL import Image
 
-    rows = [flat(record(comparison, group)) for group in comparison.groups]  # nobody can sort or filter by lists
+    rows = [flat(row) for row in records(comparison)]  # nobody can sort or filter by lists
     columns: list[Any] = list(rows[0])
     table = wandb.Table(columns=columns, data=[[row[column] for column in columns] for row in rows])
     name = re.sub(r"[^\w.-]+", "_", comparison.data)

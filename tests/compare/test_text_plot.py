@@ -78,7 +78,8 @@ def test_the_names_stand_below_it(comparisons: list[Comparison]) -> None:
     print_plot(comparisons[0], Console(file=file, width=50, color_system=None))
     lines = file.getvalue().splitlines()
     assert max(map(len, lines)) <= 50
-    assert lines[-3:] == ["  1● cnn: 98.00", "  2  hypercnn z_dim=16: 96.00", "  3● hypercnn z_dim=4: 95.00"]
+    names = ["  1● cnn: 98.00", "  2  hypercnn z_dim=16: 96.00", "  3● hypercnn z_dim=4: 95.00"]
+    assert lines[-len(names) - 1 : -1] == names, lines
     ticks = next(line for line in lines if "10k" in line)
     assert ticks.split() == sorted(ticks.split(), key=lambda tick: float(tick.rstrip("k")))
 

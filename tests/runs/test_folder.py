@@ -139,7 +139,7 @@ def test_the_list_of_keys_outside_the_hash_is_changed_on_purpose():
     ids=str,
 )
 def test_hashes_are_those_of_the_first_version(overrides, expected):
-    """Computed at 4692f28, before a dynamic hypernet had include and exclude."""
+    """Computed at 4692f28, before a dynamic hypernet had include and exclude, and a recurrent target mixtures."""
     config = composed(*overrides)
     assert run_hash(config) == expected
     plain = to_dict(config)
@@ -148,7 +148,7 @@ def test_hashes_are_those_of_the_first_version(overrides, expected):
             for key in added:
                 del plain[group][key]
     assert from_omegaconf(OmegaConf.create(plain)) == config  # a config.yaml from then
-    assert plain == {**to_dict(config), "hypernet": plain["hypernet"]}
+    assert plain == {**to_dict(config), "hypernet": plain["hypernet"], "target": plain["target"]}
 
 
 def test_a_key_that_was_added_later_is_in_the_hash_where_it_changes_the_result():

@@ -53,7 +53,7 @@ def loaded(strokes: StrokeSet, *line: str) -> LoadedRun:
     randomize(model)
     scale = StrokeScale(strokes.mean, strokes.std, strokes.mean_predicted)
     said = {"data/fingerprint": strokes.fingerprint}
-    return LoadedRun(model, config, said, None, RunFolder(Path("nowhere")), "best", Strokes(), 1, scale)
+    return LoadedRun(model, config, said, None, RunFolder(Path("nowhere")), "best", None, Strokes(), 1, scale)
 
 
 @pytest.fixture
