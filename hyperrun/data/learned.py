@@ -72,7 +72,9 @@ class LearnedImages:
         return changed
 
     def same(self, data: ImageSet, part: str) -> bool:
-        """Return whether a split has the examples that it had. Published files, whose checksums are known, do."""
+        """Return whether a split has the examples that it had. Those of published sets do, if they are as many."""
+        if self.counts[part] != data.counts[part]:
+            return False
         return not self.fingerprints or data.published or self.fingerprints[part] == data.fingerprints[part]
 
     def check_same(self, data: ImageSet) -> None:

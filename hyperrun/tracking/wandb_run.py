@@ -136,6 +136,9 @@ def begin_anyhow(mode: str, warn: Callable[[str], None], **arguments: Any) -> An
         if mode != "online":
             raise
         warn(f"W&B cannot be reached ({first_line(error)}): recorded offline; wandb sync uploads it")
+        import wandb
+
+        wandb.teardown()  # its service would still hold the run's id, and refuse it a second time
         return begin("offline", **arguments)
 
 
