@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hyperrun.errors import choose
 
@@ -48,6 +51,17 @@ METRICS = {
     )
 }
 """Every figure a task may select its checkpoint by (Task.metric). A task of one's own has the loss at least."""
+
+
+def text_figures(loss: float, unit: str) -> dict[str, float]:
+    """Return the figures of a text from its nats a symbol: loss, bpc (not of words) and perplexity."""
+    bits = {} if unit == "word" else {"bpc": loss / math.log(2)}
+    return {"loss": loss, **bits, "perplexity": math.exp(min(loss, 700.0))}
+
+
+def symbols_word(summary: Mapping[str, Any]) -> str:
+    """Return what the symbols of a run's sequences are called, which throughput/tokens_per_s counts."""
+    return "points" if summary.get("task") == "stroke_modeling" else "symbols"
 
 
 def compression_text(ratio: float) -> str:

@@ -7,7 +7,6 @@ writes, too.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.data import TextData, Vocabulary, as_images, form_and_base, load_images
-from hyperrun.data.augment import normalise
+from hyperrun.data.augment import normalise, scale_and_shift
 from hyperrun.data.decode import decode as read_picture
 from hyperrun.data.images import cores
 from hyperrun.data.kinds import ImageData, TaskData
@@ -31,6 +30,7 @@ from hyperrun.errors import UserError, printable
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.inputs import Images
 from hyperrun.load import LoadedRun
+from hyperrun.metrics import text_figures
 from hyperrun.training.precision import Precision
 
 LUMA = (19595, 38470, 7471)
@@ -72,11 +72,10 @@ class Preparation:
     def normalized(self, images: Tensor, channels_last: bool = False) -> Tensor:
         """Return pictures (uint8 [B, C, size, size]) as the network takes them, float32, with the numbers that its
         evaluation gives it."""
-        mean, std = (torch.tensor(values).double() for values in (self.mean, self.std))
-        scale, shift = ((values.float().view(1, -1, 1, 1)) for values in (1 / (255 * std), -mean / std))
         if self.change is not None:
             images = self.change(images)
-        scale, shift = scale.to(images.device), shift.to(images.device)
+        found = scale_and_shift(torch.tensor(self.mean), torch.tensor(self.std))
+        scale, shift = (values.to(images.device) for values in found)
         return normalise(images, scale, shift, channels_last=channels_last)
 
     def metadata(self) -> dict[str, str]:
@@ -282,9 +281,7 @@ def score(model: nn.Module, ids: Tensor, *, unit: str, chunk: int, precision: Pr
         with precision.autocast():
             logits, state = model(inputs[None], state)
         total += F.cross_entropy(logits[0, : len(targets)].float(), targets, reduction="none").double().sum()
-    loss = total.item() / (len(ids) - 1)
-    bits = {} if unit == "word" else {"bpc": loss / math.log(2)}
-    return {"symbols": len(ids), "loss": loss, **bits, "perplexity": math.exp(min(loss, 700.0))}
+    return {"symbols": len(ids), **text_figures(total.item() / (len(ids) - 1), unit)}
 
 
 # ---------------------------------------------------------------- in words

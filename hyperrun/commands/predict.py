@@ -13,13 +13,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from hyperrun.arguments import FOLDER, Arguments, expanded
+from hyperrun.arguments import FOLDER, Arguments
 from hyperrun.config import Config
 from hyperrun.data.folder import is_picture, walk
 from hyperrun.data.kinds import ImageData, TextData
 from hyperrun.data.text import UNITS
 from hyperrun.errors import UserError, printable
 from hyperrun.load import load_run, take_precision
+from hyperrun.paths import expanded
 from hyperrun.prediction import Answer, classify, network_for, preparation_of, score, symbols_of
 from hyperrun.runs.folder import RunFolder, find_run
 from hyperrun.targets import takes_coordinates

@@ -15,7 +15,7 @@ from rich.text import Text
 from hyperrun.compare.alike import ASPECTS, MARK
 from hyperrun.compare.groups import Comparison, Figure, Group, compare
 from hyperrun.errors import printable
-from hyperrun.metrics import Metric, compression_text
+from hyperrun.metrics import Metric, compression_text, symbols_word
 from hyperrun.runs.reading import Run, Runs
 
 NARROWEST_LABEL = 18
@@ -55,7 +55,7 @@ def columns(comparison: Comparison) -> list[Column]:
     metric = comparison.metric
     words = any(group.mean("throughput/tokens_per_s") is not None for group in comparison.groups)
     speed = "throughput/tokens_per_s" if words else "throughput/examples_per_s"
-    symbols = "points" if comparison.groups[0].runs[0].summary.get("task") == "stroke_modeling" else "symbols"
+    symbols = symbols_word(comparison.groups[0].runs[0].summary)
     unequal = {one.what for one in comparison.alike.unequal}
 
     def where_unequal(what: str) -> Callable[[Group], str]:

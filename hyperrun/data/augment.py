@@ -97,6 +97,13 @@ def crop_and_flip(padded: Tensor, index: Tensor, plan: Plan, side: int) -> Tenso
     )
 
 
+def scale_and_shift(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what normalise takes, float32 [1, C, 1, 1] each, for mean and deviation [C] of pixels in [0, 1]."""
+    mean, std = mean.double(), std.double()
+    scale, shift = 1 / (255 * std), -mean / std
+    return scale.float().view(1, -1, 1, 1), shift.float().view(1, -1, 1, 1)
+
+
 def normalise(images: Tensor, scale: Tensor, shift: Tensor, *, channels_last: bool = False) -> Tensor:
     """Return images (uint8 [B, C, H, W]) * scale + shift (float32 [1, C, 1, 1]) as float32 [B, C, H, W].
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
-from hyperrun.data.augment import Plan, crop_and_flip, cut_out, draw_plan, normalise
+from hyperrun.data.augment import Plan, crop_and_flip, cut_out, draw_plan, normalise, scale_and_shift
 from hyperrun.data.images import ImageSet, ImageSplit, Split, cores, free_memory, seeded
 from hyperrun.data.kinds import ImageData
 from hyperrun.errors import UserError
@@ -59,8 +59,7 @@ class ImageLoader:
         self._data, self._cfg, self._device = data, cfg, device
         self._eval_batch_size, self._seed, self._channels_last = eval_batch_size, seed, channels_last
         self._rank, self._world_size = rank, world_size
-        self._scale = (1 / (255 * data.std.double())).float().view(1, -1, 1, 1).to(device)
-        self._shift = (-data.mean.double() / data.std.double()).float().view(1, -1, 1, 1).to(device)
+        self._scale, self._shift = (values.to(device) for values in scale_and_shift(data.mean, data.std))
         self._workers = min(cfg.workers, cores())
         self.path, self.reason = choose_path(data, cfg, device, self._workers)
         self._padded: Tensor | None = None

@@ -18,6 +18,7 @@ from hyperrun.data.text import UNITS
 from hyperrun.data.text_loader import TextLoader
 from hyperrun.data.vocabulary import Vocabulary
 from hyperrun.errors import UserError, printable
+from hyperrun.metrics import text_figures
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.tasks.carried import State, example_dims, on_tensors, saved, taken_up
@@ -110,9 +111,7 @@ class LanguageModeling(Task):
             sums += torch.stack([(nats.double() * scored.flatten()).sum(), scored.sum().double()])
         self.model.train()
         total, count = sum_over_ranks(sums, self.world).tolist()
-        loss = total / count
-        bits = {} if self.text.unit == "word" else {"bpc": loss / math.log(2)}
-        return {"loss": loss, **bits, "perplexity": math.exp(min(loss, 700.0))}
+        return text_figures(total / count, self.text.unit)
 
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: a short sample of the model's own text."""

@@ -15,6 +15,7 @@ from hyperrun.data import load_strokes
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import StrokeData
 from hyperrun.data.strokes.loader import Batch, StrokeLoader
+from hyperrun.data.strokes.sets import in_unit_of_file
 from hyperrun.errors import UserError
 from hyperrun.models import build_model
 from hyperrun.registry import register
@@ -46,8 +47,7 @@ class StrokeScale:
 
     def raw(self, points: Tensor) -> Tensor:
         """Return normalized points [..., 3] in the file's unit, float64; the first of a sequence is (0, 0) no more."""
-        points = points.double()
-        return torch.cat([points[..., :2] * self.std + self.mean, points[..., 2:]], -1)
+        return in_unit_of_file(points, self.mean, self.std)
 
     def state_dict(self) -> dict[str, Any]:
         return {"mean": self.mean.tolist(), "std": self.std.tolist(), "predicted": self.predicted}

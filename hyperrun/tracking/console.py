@@ -14,7 +14,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hyperrun.metrics import compression_text
+from hyperrun.metrics import compression_text, symbols_word
 
 
 class Console:
@@ -165,8 +165,7 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         )
     speed = f"{summary['throughput/examples_per_s']:,.0f} examples/s"
     if "throughput/tokens_per_s" in summary:
-        symbols = "points" if summary["task"] == "stroke_modeling" else "symbols"
-        speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols}/s"
+        speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols_word(summary)}/s"
     rows += [
         ("training time", f"{summary['time/train_s'] - summary.get('time/warm_up_s', 0):.1f} s, {speed}"),
         *times_beside(summary),

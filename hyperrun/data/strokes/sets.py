@@ -116,8 +116,7 @@ class StrokeSet:
 
     def raw(self, points: Tensor) -> Tensor:
         """Return normalized points [..., 3] in the file's unit, float64."""
-        moves = points[..., :2].double().cpu() * self.std + self.mean
-        return torch.cat([moves, points[..., 2:].double().cpu()], -1)
+        return in_unit_of_file(points, self.mean, self.std)
 
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data: sequences of each split (0: there is no such split), points
@@ -138,6 +137,12 @@ class StrokeSet:
         return f"{self.name}: {counts} sequences{no_test}, {self.mean_predicted + 1:,.0f} points each" + (
             f"; {out}" if out else ""
         )
+
+
+def in_unit_of_file(points: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return points [..., 3] that were normalized by mean and deviation [2] as they were before, float64 on the CPU."""
+    points = points.double().cpu()
+    return torch.cat([points[..., :2] * std + mean, points[..., 2:]], -1)
 
 
 def make_strokes(
