@@ -9,7 +9,8 @@ from hyperrun.targets.recurrent import LSTMLayer
 
 NUMBERS_PER_UNIT = {False: 19, True: 36}
 """Whether there is a layer norm -> float32 numbers that an LSTM keeps for a step of a sequence, gradients included.
-Measured as the resident memory of a process, at 256 and 512 units; the estimate is within a quarter of what was found."""
+Measured as the resident memory of a process, at 256 and 512 units; the estimate is within a quarter of what was
+found."""
 NUMBERS_PER_HYPER_LSTM_UNIT = 17
 """The same of a HyperLSTM in its fast form, layer norm or not: it makes most again instead of keeping it."""
 COPIES_OF_PARAMETERS = 4
