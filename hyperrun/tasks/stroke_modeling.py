@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,9 @@ class StrokeModeling(Task):
         """Return what summary.json says about the data."""
         return self.strokes.facts()
 
+    def warnings(self) -> list[str]:
+        return list(self.strokes.notes)
+
     def memory(self) -> int | None:
         """Return about how many bytes of memory this process's training takes; None where that is not foreseen."""
         rows, steps = self.loader.batch_size // self.world.size, self.loader.lengths[-1] - 1
@@ -180,6 +183,12 @@ class StrokeModeling(Task):
         sum_over_ranks(total, self.world)
         of = self.strokes.splits[split]
         return {"nats": total.item() / len(of), "nats_per_point": total.item() / of.predicted}
+
+    def drawer(self, precision: Precision) -> Callable[[int, int], list[Tensor]]:
+        def draw(n: int, points: int) -> list[Tensor]:
+            return sample_strokes(self.model, n, temperature=1.0, seed=0, max_points=points, precision=precision)
+
+        return draw
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it."""

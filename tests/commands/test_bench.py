@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,18 @@ def test_a_twin_that_is_named_is_taken() -> None:
 def test_what_has_no_twin_stands_alone(line: list[str]) -> None:
     (row,) = bench([compose_config(line)], WORLD, rounds=1)["rows"]
     assert row["ratio"] is None and row["step_s"] > 0 and row["step_s_quartiles"] is None
+
+
+def test_how_fast_strokes_are_drawn(here: Here, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(60, 3))
+    points[:, 2] = 0
+    np.savez(tmp_path / "walks.npz", points=points, offsets=np.arange(0, 61, 6))
+    line = ("data=strokes", "data.path=walks.npz", "target.hidden_size=8", "target.mixtures=2", "trainer.batch_size=4")
+    (row,) = rows(here, "model=lstm", *line)
+    assert row["drawn_points_per_s"] > 0
+    said = here("bench", "--rounds", "1", "model=lstm", *line).out
+    assert "draws 8 side by side" in said and " points/s" in said
+    assert build_task(compose_config(["model=cnn"]), WORLD).drawer(choose_precision("float32", WORLD.device)) is None
 
 
 def test_a_step_learns() -> None:
