@@ -303,11 +303,12 @@ def far_moves(splits: Mapping[str, RawStrokes]) -> list[str]:
         return []
     split = max(sizes, key=lambda name: sizes[name].max())
     at = int(sizes[split].argmax())
-    many = sum(counts.values())
+    many, times = sum(counts.values()), sizes[split][at] / usual
+    said = f"{times:,.0f}" if times < 1e6 else f"{times:.0e}"
     return [
-        f"{move_at(splits[split], at)}, {sizes[split][at] / usual:,.0f} times as far as {MOST_MOVES:.1%} of the moves "
-        f"go at most ({many:,} move{'s' * (many > 1)} over {FAR:g} times): a mistake? data.max_jump=N with "
-        "data.bad_jumps=drop or clip leaves such moves out"
+        f"{move_at(splits[split], at)}, {said} times as far as {MOST_MOVES:.1%} of the moves go at most "
+        f"({many:,} move{'s' * (many > 1)} over {FAR:g} times): a mistake? data.max_jump=N with data.bad_jumps=drop or "
+        "clip leaves such moves out"
     ]
 
 
