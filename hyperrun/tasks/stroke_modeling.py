@@ -17,6 +17,7 @@ from hyperrun.data.kinds import StrokeData
 from hyperrun.data.strokes.loader import Batch, StrokeLoader
 from hyperrun.data.strokes.sets import in_unit_of_file
 from hyperrun.errors import UserError
+from hyperrun.hypernets.hyper_layers import weights_held
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.tasks.carried import State, example_dims, on_tensors, saved, taken_up
@@ -238,9 +239,10 @@ def sample_strokes(
     model.eval()
     state: State = None
     drawn = [torch.zeros(n, 3)]
-    for step in range(max_points):
-        with precision.autocast():
-            outputs, state = model(drawn[-1][:, None].to(device), state)
-        drawn.append(draw(outputs[:, -1].cpu(), uniform[step], normal[step], temperature))
+    with weights_held(model):
+        for step in range(max_points):
+            with precision.autocast():
+                outputs, state = model(drawn[-1][:, None].to(device), state)
+            drawn.append(draw(outputs[:, -1].cpu(), uniform[step], normal[step], temperature))
     model.train(was_training)
     return list(torch.stack(drawn, 1).unbind())
