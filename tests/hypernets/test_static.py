@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, StaticConfig, StaticHypernet, count_parameters, with_hypernet
 from hyperrun.hypernets.static import TileGenerator
 from hyperrun.inputs import Images
@@ -20,6 +19,7 @@ from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.torchvision_models import TorchvisionTarget
 from hyperrun.targets.wide_resnet import WideResNet
+from tests.composed import compose_config
 
 PAPER = {"shortcut": "zero_pad", "conv_bias": True, "stem_norm": True}
 SHORTCUTS = ["*shortcut*", "*downsample*"]

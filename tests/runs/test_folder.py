@@ -28,8 +28,8 @@ from hyperrun.config import (
 )
 from hyperrun.config.typed import ADDED_LATER, schemas
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.runs.folder import RunFolder, find_run, write_beside
+from tests.composed import compose_config
 
 FREE_OF_RESULT = {
     "outputs",
