@@ -188,6 +188,9 @@ TARGETS = {
 }
 
 
+NAMED = [pytest.param(name, marks=pytest.mark.slow) if name == "vgg11_bn" else name for name in TARGETS]
+
+
 def hyper(make, seed: int, **keys) -> HyperModel:
     torch.manual_seed(seed)
     model = with_hypernet(static(**keys), make())
@@ -195,7 +198,7 @@ def hyper(make, seed: int, **keys) -> HyperModel:
     return model
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMED)
 def test_kernels_start_with_the_variance_of_the_targets_own(name):
     make = TARGETS[name]
     generate = "all" if name == "mobilenet_v3_small" else "conv"

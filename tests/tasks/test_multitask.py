@@ -128,6 +128,7 @@ def test_a_continual_run_that_is_resumed_equals_one_that_was_not():
             assert torch.equal(second.model.state_dict()[name], value), (stop, name)
 
 
+@pytest.mark.slow
 def test_the_regularizer_prevents_forgetting():
     """Four tasks later, the first is still known with the regularizer, and was not without."""
     first_task, forgotten = {}, {}
