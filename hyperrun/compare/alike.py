@@ -35,7 +35,7 @@ class Alike:
     """What the rows of a table have in common."""
 
     shared: list[str] = field(default_factory=list)
-    """Settings that were typed for all of them, and what else is equal."""
+    """Settings of their own that all have, and what else is equal."""
     unequal: list[Unequal] = field(default_factory=list)
     marks: list[tuple[str, ...]] = field(default_factory=list)
     """For each row in which aspects it differs from most of the others."""
@@ -48,14 +48,14 @@ class Alike:
         return f"{MARK} unlike most of these in {'; in '.join(map(str, self.unequal))}"
 
 
-def alike(rows: Sequence[Sequence[Run]], typed: Sequence[dict[str, str]]) -> Alike:
+def alike(rows: Sequence[Sequence[Run]], settings: Sequence[dict[str, str]]) -> Alike:
     """Return what rows have in common, the best first; each is the runs of one config.
 
-    typed: settings that were typed for each (hyperrun.runs.typed).
+    settings: those in which each is not what its name says (Group.settings).
     """
     lengths = "trainer.epochs", "trainer.max_steps"  # which are said in full below
-    settings = {key: text for key, text in shared_settings(typed).items() if key not in lengths}
-    shared = [f"{key.removesuffix('.kind')}={text}" for key, text in settings.items()]
+    in_all = {key: text for key, text in shared_settings(settings).items() if key not in lengths}
+    shared = [f"{key.removesuffix('.kind')}={text}" for key, text in in_all.items()]
     unequal, marks = [], [()] * len(rows)
     for what, say in ASPECTS.items():
         said = [say(runs) for runs in rows]
@@ -74,9 +74,9 @@ def alike(rows: Sequence[Sequence[Run]], typed: Sequence[dict[str, str]]) -> Ali
     return Alike(shared, unequal, marks)
 
 
-def shared_settings(typed: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Return the settings that were typed for all rows, with the same value."""
-    first, *others = typed
+def shared_settings(settings: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Return the settings that all rows have of their own, with the same value."""
+    first, *others = settings
     return {key: text for key, text in first.items() if all(row.get(key) == text for row in others)}
 
 
