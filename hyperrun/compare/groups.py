@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyperrun.compare.alike import Alike, alike, shared_settings
+from hyperrun.compare.alike import LENGTHS, Alike, alike, shared_settings
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
 from hyperrun.runs.naming import labels
@@ -242,10 +242,10 @@ def arranged(comparison: Comparison) -> Comparison:
     comparison.groups.sort(key=lambda g: (sign * g.test.mean, g.trainable, str(g.runs[0].path)))
     mark_front(comparison)
     find_twins(comparison)
-    give_labels(comparison.groups)
     comparison.alike = alike(*zip(*((group.runs, group.settings) for group in comparison.groups), strict=True))
     for group, marks in zip(comparison.groups, comparison.alike.marks, strict=True):
         group.differs_in = marks
+    give_labels(comparison.groups)
     return comparison
 
 
@@ -316,9 +316,16 @@ def _differences(a: Group, b: Group) -> int:
 
 
 def give_labels(groups: list[Group]) -> None:
-    """Set the label of each group, no two alike."""
+    """Set the label of each group, no two alike. Of those that were trained as long as most it does not say how long."""
     shared = shared_settings([group.settings for group in groups])
-    own = [{key: text for key, text in group.settings.items() if key not in shared} for group in groups]
+    own = [
+        {
+            key: text
+            for key, text in group.settings.items()
+            if key not in shared and (key not in LENGTHS or "length" in group.differs_in)
+        }
+        for group in groups
+    ]
     found = labels([(group.name, group.computed) for group in groups], own)
     for group, label in zip(groups, found, strict=True):
         group.label = label

@@ -14,6 +14,9 @@ Settings = Mapping[str, Any]
 NAMES = ("model", "experiment")
 """Keys that name settings instead of being some."""
 
+NETWORK = ("target.", "hypernet.")
+"""How keys begin that say what a network is."""
+
 LONGEST = 40
 """Characters of one value in a label."""
 
@@ -21,8 +24,8 @@ LONGEST = 40
 def labels(named: Sequence[tuple[str, Settings]], own: Sequence[Mapping[str, str]] = ()) -> list[str]:
     """Return the label of each (name, settings): its name, and values that tell it from others of that name.
 
-    own: settings of each, as text, in which it is not what its name says: its label has these. The others of the name
-    have their value of a key, too, where at least half of them have one of their own. Where that leaves two alike, or
+    own: settings of each, as text, in which it is not what its name says: its label has these. Of a key of the network
+    the others of the name have their value, too, where at least half of them have one of their own. Where that leaves two alike, or
     where nothing is given, labels have all values that differ within the name. Two that differ in nothing get the same
     label.
     """
@@ -48,7 +51,7 @@ def _beside(these: Sequence[tuple[Settings, Mapping[str, str]]]) -> list[str]:
     if len({tuple(sorted(words.items())) for _, words in these}) < len(these):
         return differing_keys(settings for settings, _ in these)
     counts = Counter(key for _, words in these for key in words)
-    return [key for key, count in counts.items() if 2 * count >= len(these)]
+    return [key for key, count in counts.items() if key.startswith(NETWORK) and 2 * count >= len(these)]
 
 
 def differing_keys(several: Iterable[Settings]) -> list[str]:
