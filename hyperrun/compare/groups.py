@@ -316,7 +316,7 @@ def _differences(a: Group, b: Group) -> int:
 
 
 def give_labels(groups: list[Group]) -> None:
-    """Set the label of each group, no two alike. Of those that were trained as long as most it does not say how long."""
+    """Set the label of each group, no two alike. It says how long the group was trained if that is unlike most."""
     shared = shared_settings([group.settings for group in groups])
     own = [
         {

@@ -25,9 +25,9 @@ def labels(named: Sequence[tuple[str, Settings]], own: Sequence[Mapping[str, str
     """Return the label of each (name, settings): its name, and values that tell it from others of that name.
 
     own: settings of each, as text, in which it is not what its name says: its label has these. Of a key of the network
-    the others of the name have their value, too, where at least half of them have one of their own. Where that leaves two alike, or
-    where nothing is given, labels have all values that differ within the name. Two that differ in nothing get the same
-    label.
+    the others of the name have their value, too, where at least half of them have one of their own. Where that leaves
+    two alike, or where nothing is given, labels have all values that differ within the name. Two that differ in
+    nothing get the same label.
     """
     own = own or [{}] * len(named)
     together = defaultdict(list)

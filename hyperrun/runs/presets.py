@@ -25,10 +25,8 @@ EXCHANGEABLE = ("target", "hypernet", "optim", "schedule")
 """Groups whose choices are files of the name that is their kind."""
 
 
-class Loader(YamlLoader):
-    """Reads 2e-3 as a number, as Hydra does; YAML 1.1 wants a point in it."""
-
-
+Loader: Any = type("Loader", (YamlLoader,), {})
+"""Reads 2e-3 as a number, as Hydra does; YAML 1.1 wants a point in it."""
 Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
