@@ -50,6 +50,9 @@ def test_what_all_rows_share_stands_below_the_title(tmp_path: Path) -> None:
     # 100 steps are 10 epochs of these runs
     said = "all: target.depth=16, target.width=1, 100 steps (10 epochs), data not checked (data.verify=false)"
     assert shared_line(comparison) == f"{said}, float32, CPU (1 thread)"
+    rows = list(csv.DictReader(io.StringIO(as_csv([comparison]))))
+    shown = ("target.depth", "target.width", "trainer.max_steps", "data/verified")
+    assert [[row[key] for key in shown] for row in rows] == [["16", "1", "100", "False"]] * 2
 
 
 def test_a_row_names_what_differs_from_its_preset_and_is_not_shared(tmp_path: Path) -> None:
