@@ -16,7 +16,7 @@ from hyperrun.metrics import Metric, from_paper
 from hyperrun.runs.naming import labels
 from hyperrun.runs.presets import published
 from hyperrun.runs.reading import Run, Runs, is_number
-from hyperrun.runs.typed import has_papers_count, own_settings
+from hyperrun.runs.typed import has_papers_count, own_settings, that_count
 
 IN_COLUMNS = ("precision", "data.verify")
 """Settings that a label does not name: where they differ, they have a column."""
@@ -59,6 +59,12 @@ class Group:
     @property
     def computed(self) -> dict[str, Any]:
         return self.runs[0].computed
+
+    @cached_property
+    def in_use(self) -> dict[str, Any]:
+        """Its settings without those that others override, and with the parameter count that was asked for."""
+        asked = self.runs[0].config.get("params")
+        return that_count(self.computed) | ({"params": asked} if asked is not None else {})
 
     @property
     def name(self) -> str:
@@ -326,7 +332,7 @@ def give_labels(groups: list[Group]) -> None:
         }
         for group in groups
     ]
-    found = labels([(group.name, group.computed) for group in groups], own)
+    found = labels([(group.name, group.in_use) for group in groups], own)
     for group, label in zip(groups, found, strict=True):
         group.label = label
         if found.count(label) > 1:  # the end of the folder's name is a hash of the config

@@ -106,12 +106,12 @@ def sort_key(text: str) -> str:
 
 def differences(groups: list[Group]) -> str:
     """Return a table of the config keys in which the groups differ: one line for each group."""
-    keys = differing_keys(group.computed for group in groups)
+    keys = differing_keys(group.in_use for group in groups)
     if not keys:
         return ""
     rows = []
     for i, group in enumerate(groups):
-        values = [setting(group.computed[key]) if key in group.computed else "" for key in keys]
+        values = [setting(group.in_use[key]) if key in group.in_use else "" for key in keys]
         rows.append(f'<tr data-group="{i}">{_cells([group.label, *values])}</tr>')
     heads = [("model", ""), *((key, "") for key in keys)]
     return f"<details open><summary>In which settings they differ</summary>{_table(heads, rows)}</details>"

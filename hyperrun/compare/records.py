@@ -24,10 +24,10 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:
     warm-up. Each setting in which the groups differ, or are not what their names say, has its own key, hypernet.z_dim.
     """
     own = {key for group in comparison.groups for key in group.settings}
-    settings = sorted({*differing_keys(group.computed for group in comparison.groups), *own})
+    settings = sorted({*differing_keys(group.in_use for group in comparison.groups), *own})
     rows = [record(comparison, group) for group in comparison.groups]
     return [
-        row | {key: group.runs[0].config.get(key) for key in settings if key not in row}
+        row | {key: group.in_use.get(key) for key in settings if key not in row}
         for row, group in zip(rows, comparison.groups, strict=True)
     ]
 

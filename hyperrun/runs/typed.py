@@ -29,6 +29,12 @@ def changed_words(command: str) -> list[str]:
     return [word for word in _split(command) if not word.lstrip("+~").startswith(NO_CHANGE)]
 
 
+def that_count(computed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that others override: of several that say how long is trained the one that does."""
+    lengths = [key for key in ("trainer.max_steps", "trainer.epochs", "data.epochs") if computed.get(key) is not None]
+    return {key: value for key, value in computed.items() if key not in lengths[1:]}
+
+
 def own_settings(
     summary: Mapping[str, Any], config: Mapping[str, Any], computed: Mapping[str, Any], experiment: str | None
 ) -> dict[str, str]:
@@ -47,7 +53,7 @@ def own_settings(
     theirs = preset(str(config["model"]), experiment, str(config["data.name"]), kinds, target_name) or {}
     typed = _typed(summary, computed)
     found: dict[str, str] = {}
-    for key, value in computed.items():
+    for key, value in that_count(computed).items():
         if key in SAID_ELSEWHERE or key == "experiment" or (key == "model" and experiment is None):
             continue
         if key in theirs:

@@ -75,6 +75,16 @@ def test_what_was_typed_and_is_the_presets_own_value_is_not_said(tmp_path: Path)
     )
 
 
+def test_a_length_that_another_overrides_is_not_said(tmp_path: Path) -> None:
+    trained(tmp_path, "experiment=ha2016/mnist_cnn", "trainer.max_steps=10", test=0.9, trainable=21_210)  # 50 epochs
+    trained(tmp_path, "model=hypercnn", "data=mnist", "trainer.max_steps=20", test=0.8)
+    comparison = compared(tmp_path)
+    assert list(told(comparison)) == ["mnist_cnn", "hypercnn max_steps=20"]
+    rows = list(csv.DictReader(io.StringIO(as_csv([comparison]))))
+    assert [row["trainer.max_steps"] for row in rows] == ["10", "20"] and "trainer.epochs" not in rows[0]
+    assert "trainer.epochs" not in page(read_runs([tmp_path]), [comparison])
+
+
 def test_what_nobody_typed_and_is_not_the_presets_is_said(tmp_path: Path) -> None:
     """It stands in conf/local, in an experiment of one's own, or a program chose it; and commands may be missing."""
     for model, test in (("cnn", 0.9), ("hypercnn", 0.8)):
