@@ -38,7 +38,9 @@ def page(runs: Runs, comparisons: list[Comparison]) -> str:
         sections.append(unfinished(runs.unfinished))
     if runs.warnings:
         sections.append(f"<section><h2>Could not be read</h2><ul>{_items(runs.warnings)}</ul></section>")
-    links = "".join(f'<a href="#data-{i}">{_text(c.data)}</a>' for i, c in enumerate(comparisons))
+    names = [c.data for c in comparisons]  # the digits as classes, and as images to be drawn
+    named = [f"{c.data}, {c.metric.name}" if names.count(c.data) > 1 else c.data for c in comparisons]
+    links = "".join(f'<a href="#data-{i}">{_text(name)}</a>' for i, name in enumerate(named))
     what = f"{len(runs.finished)} finished runs in {sum(len(c.groups) for c in comparisons)} groups of seeds"
     return f"""<!DOCTYPE html>
 <html lang="en">
