@@ -32,6 +32,12 @@ class Arguments(argparse.ArgumentParser):
     def add_checkpoint(self) -> None:
         self.add_argument("--checkpoint", choices=["best", "last"], default="best", help="which one (default: best)")
 
+    def add_where(self) -> None:
+        """Take --root DIR or --path FILE; `where` says which was typed."""
+        moved = self.add_mutually_exclusive_group()
+        moved.add_argument("--root", metavar="DIR", help="where the data are, if not where the run found them")
+        moved.add_argument("--path", metavar="FILE", help="where a file of your own is, if not where the run found it")
+
     def add_plugins(self, made: str = "the run was made with") -> None:
         """Take --plugins A,B; `parse_with_plugins` imports them."""
         self.add_argument("--plugins", metavar="MODULES", help=f"modules {made}, separated by commas")
@@ -58,3 +64,8 @@ class Arguments(argparse.ArgumentParser):
 
             import_plugins([f"plugins={args.plugins}"])
         return args
+
+
+def where(args: argparse.Namespace) -> dict[str, str]:
+    """Return what was typed of --root and --path: {"root": DIR}, {"path": FILE} or nothing."""
+    return {key: getattr(args, key) for key in ("root", "path") if getattr(args, key) is not None}

@@ -58,17 +58,22 @@ class LoadedRun:
     """Of a run on pen strokes: what their normalization was."""
 
 
-def load_run(run: str | Path, which: str = "best", device: torch.device | str = "cpu") -> LoadedRun:
+def load_run(
+    run: str | Path,
+    which: str = "best",
+    device: torch.device | str = "cpu",
+    where: Mapping[str, str] | None = None,
+) -> LoadedRun:
     """Return the model of a run folder with the weights of its selected checkpoint, and what is known of the run.
 
-    run: the folder, or a file in it. which: "best", the selected checkpoint, or "last". The data set is not read,
-    except for a run that keeps nothing of a set whose shape hyperrun does not know.
+    run: the folder, or a file in it. which: "best", the selected checkpoint, or "last". where: as in `task_of_run`.
+    The data set is not read, except for a run that keeps nothing of a set whose shape hyperrun does not know.
 
     Raises:
         UserError: no run folder, a damaged or foreign checkpoint.
     """
     folder = find_run(str(run))
-    config = folder.read_config()
+    config = moved(folder.read_config(), where)
     path = folder.checkpoints / f"{which}.pt"
     last = folder.checkpoints / "last.pt"
     if which == "best" and not path.exists() and last.exists():
@@ -140,9 +145,7 @@ def task_of_run(
     config = folder.read_config()
     if data is not None:
         config = dataclasses.replace(config, data=data)
-    if where:
-        check_where(config.data, where)
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **where))
+    config = moved(config, where)
     if streams is not None:
         if streams < 1:
             raise UserError(f"--streams must be at least 1, not {streams}")
@@ -168,13 +171,22 @@ def task_of_run(
         yield config, task, chosen
 
 
-def check_where(data: DataConfig, where: Mapping[str, str]) -> None:
-    """Refuse the place of a file for data that are a folder, and the other way round."""
-    a_file = getattr(data, "path", None) is not None
+def moved(config: Config, where: Mapping[str, str] | None) -> Config:
+    """Return the config of a run whose data are now elsewhere: {"root": folder} or {"path": file}.
+
+    Raises:
+        UserError: the place of a file for data that are a folder, or the other way round.
+    """
+    if not where:
+        return config
+    a_file = getattr(config.data, "path", None) is not None
     if "path" in where and not a_file:
-        raise UserError(f"--path is for runs on a file of one's own; --root DIR says where data={data.name} is")
+        raise UserError(f"--path is for runs on a file of one's own; --root DIR says where data={config.data.name} is")
     if "root" in where and a_file:
-        raise UserError(f"--root is for data in a folder; --path FILE says where the file of data={data.name} is")
+        raise UserError(
+            f"--root is for data in a folder; --path FILE says where the file of data={config.data.name} is"
+        )
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **where))
 
 
 def differences(facts: dict[str, Any], summary: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hyperrun.config import Config, TargetConfig
+from hyperrun.config import WIDTHS, Config, TargetConfig
 from hyperrun.data import inputs_of
 from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
@@ -21,9 +21,6 @@ from hyperrun.hypernets import ParameterCounts, count_parameters, with_hypernet,
 from hyperrun.inputs import Images, Inputs, Strokes, Tasks
 from hyperrun.targets import build_target, takes_coordinates
 from hyperrun.training.optim import build_optimizers
-
-WIDTHS = ("width", "hidden_size", "channels", "hidden")
-"""Keys of targets that say how wide they are; of a list, every entry."""
 
 
 def build_model(config: Config, inputs: Inputs) -> nn.Module:

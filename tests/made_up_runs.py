@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from hyperrun.config import to_dict
-from hyperrun.hydra_app.compose import compose_config
+from tests.composed import compose_config
 
 
 @functools.cache

@@ -30,10 +30,11 @@ from hyperrun.config import (
     to_dict,
 )
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import VERSION_BASE, compose_config, composing
+from hyperrun.hydra_app.compose import VERSION_BASE, composing
 from hyperrun.inputs import Images
 from hyperrun.registry import register
 from hyperrun.targets import build_target
+from tests.composed import compose_config
 
 FILES = sorted(p.relative_to(CONF_DIR).with_suffix("").as_posix() for p in CONF_DIR.rglob("*.yaml"))
 EXTRAS = ("sweep/search", "hydra/")

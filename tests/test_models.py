@@ -27,13 +27,13 @@ from hyperrun.data import (
     published_name,
 )
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Images, Strokes, Symbols
 from hyperrun.models import counted
 from hyperrun.registry import choices
 from hyperrun.tasks import build_task
 from hyperrun.training.distributed import World
 from hyperrun.training.optim import build_optimizers
+from tests.composed import compose_config
 
 WORLD = World(0, 1, torch.device("cpu"))
 MODELS = list(files("model"))

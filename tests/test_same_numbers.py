@@ -45,7 +45,8 @@ def made_up(path: Path) -> Path:
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
     model = {"w": torch.linspace(0, 1, 6).view(2, 3), "steps": torch.tensor(3), "none": torch.zeros(0)}
     optimizers = [{"state": {0: {"m": torch.ones(2, 3)}}}]
-    torch.save({"format": 1, "model": model, "step": 2, "val": {"loss": 2.0}}, folder / "checkpoints" / "best.pt")
+    best = {"format": 1, "model": model, "step": 2, "val": {"loss": 2.0}, "task": {"seen": 3}}
+    torch.save(best, folder / "checkpoints" / "best.pt")
     torch.save({"model": model, "optimizers": optimizers, "loop": {"train_s": 1.0}}, folder / "checkpoints" / "last.pt")
     return folder
 
@@ -83,6 +84,16 @@ def test_clocks_and_commits_are_not_compared(checks: dict[str, ModuleType], tmp_
     change_state(new, "last.pt", "loop", "train_s", value=7.0)
     found = checks["run_differences"].compare_runs(old, new)
     assert (found.difference, found.rows, found.tensors) == (None, 3, 7)
+
+
+def test_what_later_code_keeps_of_the_data_is_no_difference(checks: dict[str, ModuleType], tmp_path: Path) -> None:
+    old, new = made_up(tmp_path / "old"), made_up(tmp_path / "new")
+    change_state(new, "best.pt", "task", "images", value={"classes": ["a", "b"]})
+    compare = checks["run_differences"].compare_runs
+    assert compare(old, new).difference is None
+    assert compare(new, old).difference == "best.pt: only old has task/images"
+    change_state(new, "best.pt", "task", "other", value=1)
+    assert compare(old, new).difference == "best.pt: only new has task/other"
 
 
 @pytest.mark.parametrize(

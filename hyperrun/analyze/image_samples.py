@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def sample_images(
     columns: int = 10,
     seed: int = 0,
     out: Path | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> Samples:
     """Write the grid of a run as a PNG, RUN/samples.png unless `out` says otherwise.
 
@@ -54,13 +56,13 @@ def sample_images(
     `seed`, from the Gaussian fitted to the training images' latents.
 
     resolution: pixels of an image's side; None: four times the data's. The data's own images are shown with larger
-        pixels.
+        pixels. where: where the images now are, as in `task_of_run`.
 
     Raises:
         UserError: no such run, a damaged checkpoint, a picture that would be too large, a place that cannot be written.
     """
     path = samples_path(run, out)
-    with task_of_run(run, which) as (_, task, _):
+    with task_of_run(run, which, where=where) as (_, task, _):
         assert isinstance(task, ImageFitting)
         test, own_side = task.data.test, task.data.image_size
         task.model.eval()

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hyperrun.analyze.findings import SPLITS, Findings
 from hyperrun.analyze.studies import analyze
-from hyperrun.arguments import FOLDER, Arguments
+from hyperrun.arguments import FOLDER, Arguments, where
 from hyperrun.errors import UserError
 from hyperrun.load import load_run
 from hyperrun.pictures.style import picture
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         help="which part of a text, of strokes, or of tasks' images (default: val)",
     )
     add("--symbols", type=int, default=5000, metavar="N", help="how many of its symbols, or points (default: 5000)")
+    parser.add_where()
     parser.add_checkpoint()
     parser.add_plugins("the runs were made with")
     parser.add_json("print one JSON object: what analysis.json says")
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_with_plugins(argv)
     if args.symbols < 2:
         raise UserError(f"--symbols must be at least 2, not {args.symbols}")
-    runs = [load_run(run, args.checkpoint) for run in args.runs]
+    runs = [load_run(run, args.checkpoint, where=where(args)) for run in args.runs]
     folder = args.out or (runs[0].folder.path / "analysis" if len(runs) == 1 else Path("analysis"))
     findings = analyze(runs, args.split, args.symbols)
     make_folder(folder)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from hyperrun.arguments import Arguments
+from hyperrun.arguments import Arguments, where
 from hyperrun.hydra_app.compose import compose_config
 from hyperrun.load import task_of_run
 from hyperrun.runs.folder import find_run
@@ -19,17 +19,14 @@ def main(argv: list[str]) -> int:
     parser.add_run()
     parser.add_checkpoint()
     parser.add_argument("--data", metavar="NAME", help="another data set of the same shape and classes")
-    moved = parser.add_mutually_exclusive_group()
-    moved.add_argument("--root", metavar="DIR", help="where the images are, if not where the run found them")
-    moved.add_argument("--path", metavar="FILE", help="where the text of data=text is, if not where the run found it")
+    parser.add_where()
     parser.add_argument("--precision", choices=["bf16", "fp16", "float32"], help="default: the run's own")
     parser.add_plugins()
     parser.add_argument("--streams", type=int, metavar="N", help="data.eval_streams of a text; 1 reads it in one go")
     parser.add_json()
     args = parser.parse_with_plugins(argv)
     folder = find_run(args.run)
-    where = {key: getattr(args, key) for key in ("root", "path") if getattr(args, key) is not None}
-    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision, args.streams, where)
+    result = evaluate_run(folder.path.as_posix(), args.checkpoint, args.data, args.precision, args.streams, where(args))
     if args.json:
         print(json.dumps(result, indent=2))
         return 0
@@ -49,7 +46,7 @@ def evaluate_run(
     data: str | None = None,
     precision: str | None = None,
     streams: int | None = None,
-    where: Mapping[str, str] | None = None,
+    moved_to: Mapping[str, str] | None = None,
 ) -> dict:
     """Return {"val": {metric: value}, "test": {...}, "model", "data", "checkpoint", "precision"} of a run folder.
 
@@ -59,7 +56,7 @@ def evaluate_run(
         UserError: no run folder, a damaged or foreign checkpoint, data the model does not fit.
     """
     other = compose_config([f"data={data}"]).data if data is not None else None
-    with task_of_run(run, which, other, precision, streams, where) as (config, task, chosen):
+    with task_of_run(run, which, other, precision, streams, moved_to) as (config, task, chosen):
         return {
             "model": config.model,
             "data": config.data.name,

@@ -24,7 +24,7 @@ from hyperrun.paths import expanded
 from hyperrun.prediction import Answer, classify, network_for, preparation_of, score, symbols_of
 from hyperrun.runs.folder import RunFolder, find_run
 from hyperrun.targets import takes_coordinates
-from hyperrun.tracking.console import ONE_LINE_EACH, show
+from hyperrun.tracking.console import ONE_LINE_EACH, show, watched
 from hyperrun.training.distributed import join_world
 
 ABOUT = """Say what a trained classifier sees in a picture, or in every picture of a folder, prepared as the run's own
@@ -94,18 +94,17 @@ def classify_pictures(args: argparse.Namespace, folder: RunFolder, config: Confi
         precision = take_precision(config, folder.read_summary() or {}, world.device, args.precision)
         loaded = load_run(folder.path, args.checkpoint, world.device)
         network, prepared = network_for(loaded, args.task), preparation_of(loaded, args.task)
-        answers = list(
-            classify(
-                network,
-                prepared,
-                paths,
-                device=world.device,
-                precision=precision,
-                batch_size=config.trainer.eval_batch_size,
-                top=top,
-                channels_last=config.trainer.channels_last,
-            )
+        said = classify(
+            network,
+            prepared,
+            paths,
+            device=world.device,
+            precision=precision,
+            batch_size=config.trainer.eval_batch_size,
+            top=top,
+            channels_last=config.trainer.channels_last,
         )
+        answers = list(watched(said, len(paths), "pictures"))
     if not args.path.is_dir() and answers[0].trouble is not None:
         raise UserError(answers[0].trouble)
     found = [answer for answer in answers if answer.trouble is None]

@@ -20,7 +20,7 @@ from hyperrun.training.distributed import join_world
 
 OPTIONS = {
     "text": {"prompt": "", "length": 400, "temperature": 0.8},
-    "images": {"resolution": None, "columns": 10, "out": None},
+    "images": {"resolution": None, "columns": 10, "root": None, "out": None},
     "strokes": {"n": 8, "length": None, "temperature": 0.5, "svg": False, "out": None},
 }
 """Kind of run -> options that not every kind has, with what they are where they are not typed."""
@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
     images = parser.add_argument_group("images")
     images.add_argument("--resolution", type=int, metavar="N", help="pixels of a side (default: 4 times the data's)")
     images.add_argument("--columns", type=int, metavar="N", help="images in a row (default: 10)")
+    images.add_argument("--root", metavar="DIR", help="where the held-out images are, if not where the run found them")
     parser.add_out("FILE", "the PNG (default: RUN/samples.png)", parser.add_argument_group("images and pen strokes"))
     args = parser.parse_with_plugins(argv)
     if not 0 <= args.seed < 2**63:
@@ -124,7 +125,8 @@ def draw_images(args: argparse.Namespace) -> None:
         raise UserError(f"--resolution must be at least 1, not {args.resolution}")
     if args.columns < 2:
         raise UserError(f"--columns must be at least 2, not {args.columns}")
-    made = sample_images(args.run, args.checkpoint, args.resolution, args.columns, args.seed, args.out)
+    moved_to = {"root": args.root} if args.root is not None else None
+    made = sample_images(args.run, args.checkpoint, args.resolution, args.columns, args.seed, args.out, moved_to)
     if args.json:
         found = {"resolution": made.resolution, "images": made.images, "psnr": made.psnr}
         print(json.dumps({"run": args.run, "path": str(made.path), **found}))

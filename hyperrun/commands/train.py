@@ -27,7 +27,7 @@ from hyperrun.hydra_app.sweep import leading_sweeps
 from hyperrun.hypernets import count_parameters
 from hyperrun.models import width_of
 from hyperrun.runs.folder import RECORDED, RunFolder, named
-from hyperrun.runs.typed import has_papers_count
+from hyperrun.runs.typed import changed_words, has_papers_count
 from hyperrun.tasks import Task, build_task
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.environment import made_with
@@ -194,7 +194,7 @@ def run_facts(config: Config, task: Task, precision: Precision, world: World, co
     }
     if config.paper is not None:
         paper = {f"paper/{name}": getattr(config.paper, name) for name in ("params", "metric", "value")}
-        if has_papers_count(facts | paper, config.paper.part):
+        if has_papers_count(facts | paper, config.paper.part, changed_words(command)):
             facts |= paper
     return facts
 

@@ -14,6 +14,9 @@ MARK = "†"
 
 NOT_CHECKED = "not checked"
 
+LENGTHS = ("trainer.epochs", "trainer.max_steps")
+"""Settings that are said in full as the aspect "length"."""
+
 
 @dataclass(frozen=True)
 class Unequal:
@@ -35,7 +38,7 @@ class Alike:
     """What the rows of a table have in common."""
 
     shared: list[str] = field(default_factory=list)
-    """Settings that were typed for all of them, and what else is equal."""
+    """Settings of their own that all have, and what else is equal."""
     unequal: list[Unequal] = field(default_factory=list)
     marks: list[tuple[str, ...]] = field(default_factory=list)
     """For each row in which aspects it differs from most of the others."""
@@ -48,14 +51,13 @@ class Alike:
         return f"{MARK} unlike most of these in {'; in '.join(map(str, self.unequal))}"
 
 
-def alike(rows: Sequence[Sequence[Run]], typed: Sequence[dict[str, str]]) -> Alike:
+def alike(rows: Sequence[Sequence[Run]], settings: Sequence[dict[str, str]]) -> Alike:
     """Return what rows have in common, the best first; each is the runs of one config.
 
-    typed: settings that were typed for each (hyperrun.runs.typed).
+    settings: those in which each is not what its name says (Group.settings).
     """
-    lengths = "trainer.epochs", "trainer.max_steps"  # which are said in full below
-    settings = {key: text for key, text in shared_settings(typed).items() if key not in lengths}
-    shared = [f"{key.removesuffix('.kind')}={text}" for key, text in settings.items()]
+    in_all = {key: text for key, text in shared_settings(settings).items() if key not in LENGTHS}
+    shared = [f"{key.removesuffix('.kind')}={text}" for key, text in in_all.items()]
     unequal, marks = [], [()] * len(rows)
     for what, say in ASPECTS.items():
         said = [say(runs) for runs in rows]
@@ -74,9 +76,9 @@ def alike(rows: Sequence[Sequence[Run]], typed: Sequence[dict[str, str]]) -> Ali
     return Alike(shared, unequal, marks)
 
 
-def shared_settings(typed: Sequence[dict[str, str]]) -> dict[str, str]:
-    """Return the settings that were typed for all rows, with the same value."""
-    first, *others = typed
+def shared_settings(settings: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Return the settings that all rows have of their own, with the same value."""
+    first, *others = settings
     return {key: text for key, text in first.items() if all(row.get(key) == text for row in others)}
 
 
@@ -90,17 +92,23 @@ def length(runs: Sequence[Run]) -> tuple[Any, str] | None:
     per_step = next((e / s for e, s in map(_done, runs) if e and s), None)
     if isinstance(steps, int):
         passes = steps * per_step if per_step else None
-        text = f"{steps:,} steps" + (f" ({passes:,.3g} epochs)" if passes else "")
+        text = counted(steps, "step") + (f" ({counted(passes, 'epoch')})" if passes else "")
         return (("steps", steps) if passes is None else ("epochs", f"{passes:.3g}")), text
     if not isinstance(epochs, int):
         return None
-    text = f"{epochs:,} epochs"
+    text = counted(epochs, "epoch")
     if asked.get("trainer.patience") is not None:  # some may have ended earlier
         done = sorted({e for e, _ in map(_done, runs) if e})
         if done and done[0] < 0.999 * epochs:
             ends = [f"{e:.3g}" for e in (done[0], done[-1])]
             text = f"{' to '.join(dict.fromkeys(ends))} of {text}"
     return ("epochs", f"{epochs:.3g}"), text
+
+
+def counted(number: float, what: str) -> str:
+    """Return "1 epoch", "0.28 epochs", "2,000 steps"."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:,.3g}"
+    return f"{text} {what}{'' if text == '1' else 's'}"
 
 
 def _done(run: Run) -> tuple[float | None, float | None]:

@@ -10,12 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hyperrun.compare.alike import Alike, alike, shared_settings
+from hyperrun.compare.alike import LENGTHS, Alike, alike, shared_settings
 from hyperrun.errors import printable
 from hyperrun.metrics import Metric, from_paper
 from hyperrun.runs.naming import labels
+from hyperrun.runs.presets import published
 from hyperrun.runs.reading import Run, Runs, is_number
-from hyperrun.runs.typed import changed_words, has_papers_count, typed_settings
+from hyperrun.runs.typed import has_papers_count, own_settings, that_count
+
+IN_COLUMNS = ("precision", "data.verify")
+"""Settings that a label does not name: where they differ, they have a column."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,29 @@ class Group:
     def computed(self) -> dict[str, Any]:
         return self.runs[0].computed
 
+    @cached_property
+    def in_use(self) -> dict[str, Any]:
+        """Its settings without those that others override, and with the parameter count that was asked for."""
+        asked = self.runs[0].config.get("params")
+        return that_count(self.computed) | ({"params": asked} if asked is not None else {})
+
     @property
     def name(self) -> str:
-        """The experiment without its folder, else the model; of a published one only with its parameter count."""
-        summary = self.runs[0].summary
-        experiment = summary.get("experiment")
-        if self.runs[0].config.get("paper.params") is not None and not self.of_paper:
-            return summary["model"]
-        return experiment.rpartition("/")[2] if isinstance(experiment, str) and experiment else summary["model"]
+        """The experiment without its folder, else the model."""
+        return self.summary["model"] if self.experiment is None else self.experiment.rpartition("/")[2]
+
+    @property
+    def experiment(self) -> str | None:
+        """The experiment that it is called by: of a published one only with its parameter count and on its data."""
+        name = self.summary.get("experiment")
+        if not isinstance(name, str) or not name:
+            return None
+        of_a_paper = self.runs[0].config.get("paper.params") is not None or published(name)
+        return None if of_a_paper and not self.of_paper else name
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self.runs[0].summary
 
     @property
     def trainable(self) -> int:
@@ -101,22 +120,29 @@ class Group:
         ours = from_paper(name, value)
         return ours[1] if ours is not None and ours[0] == self.metric.name else None
 
-    @property
+    @cached_property
     def changed(self) -> list[str]:
-        """What was typed beside the experiment's name and changes the training, which then is not the paper's."""
-        return changed_words(str(self.runs[0].summary.get("command", "")))
+        """Settings in which it is not the experiment that its summary names: its training then is not the paper's."""
+        settings = self._own_settings(self.summary.get("experiment"))
+        unchecked = any(run.summary.get("data/verified") is False for run in self.runs)
+        settings |= {"data.verify": "false"} if unchecked else {}
+        return [f"{key.removesuffix('.kind')}={text}" for key, text in settings.items()]
 
     @cached_property
-    def typed(self) -> dict[str, str]:
-        """Settings that were typed: what a label names unless all rows share it."""
-        return typed_settings(self.runs[0].summary, self.computed)
+    def settings(self) -> dict[str, str]:
+        """Settings in which it is not what its name says: what a label names unless all rows share it."""
+        found = self._own_settings(self.experiment)
+        return {key: text for key, text in found.items() if key not in IN_COLUMNS}
+
+    def _own_settings(self, experiment: object) -> dict[str, str]:
+        run, name = self.runs[0], experiment if isinstance(experiment, str) else None
+        return own_settings(run.summary, run.config, run.computed, name)
 
     @property
     def of_paper(self) -> bool:
         """Whether the paper's figure may stand beside ours: it is of as many parameters, and of the same data."""
-        run = self.runs[0]
-        data = run.config.get("paper.data")
-        return data in (None, run.summary["data"]) and has_papers_count(run.summary, self.paper_part)
+        data = self.runs[0].config.get("paper.data")
+        return data in (None, self.summary["data"]) and has_papers_count(self.summary, self.paper_part, self.changed)
 
     @property
     def paper_params(self) -> int | None:
@@ -222,10 +248,10 @@ def arranged(comparison: Comparison) -> Comparison:
     comparison.groups.sort(key=lambda g: (sign * g.test.mean, g.trainable, str(g.runs[0].path)))
     mark_front(comparison)
     find_twins(comparison)
-    give_labels(comparison.groups)
-    comparison.alike = alike([group.runs for group in comparison.groups], [group.typed for group in comparison.groups])
+    comparison.alike = alike(*zip(*((group.runs, group.settings) for group in comparison.groups), strict=True))
     for group, marks in zip(comparison.groups, comparison.alike.marks, strict=True):
         group.differs_in = marks
+    give_labels(comparison.groups)
     return comparison
 
 
@@ -296,15 +322,17 @@ def _differences(a: Group, b: Group) -> int:
 
 
 def give_labels(groups: list[Group]) -> None:
-    """Set the label of each group, no two alike."""
-    shared = shared_settings([group.typed for group in groups])
-    typed = [
-        {key: text for key, text in group.typed.items() if key not in shared}
-        if "command" in group.runs[0].summary
-        else None
+    """Set the label of each group, no two alike. It says how long the group was trained if that is unlike most."""
+    shared = shared_settings([group.settings for group in groups])
+    own = [
+        {
+            key: text
+            for key, text in group.settings.items()
+            if key not in shared and (key not in LENGTHS or "length" in group.differs_in)
+        }
         for group in groups
     ]
-    found = labels([(group.name, group.computed) for group in groups], typed)
+    found = labels([(group.name, group.in_use) for group in groups], own)
     for group, label in zip(groups, found, strict=True):
         group.label = label
         if found.count(label) > 1:  # the end of the folder's name is a hash of the config

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import MaxNLocator
 
 from hyperrun.compare.groups import Comparison
 from hyperrun.compare.kinds import line_looks
@@ -48,6 +49,7 @@ def draw_curves(comparison: Comparison) -> Picture | None:
                 line[0].set_gid(f"curve-{number}-{which}")
                 some, label = True, None
         within_percent(panel, metric)
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         panel.set_xlabel("step")
         panel.set_ylabel(f"validation {metric.heading} ({comparison.better})")
         if 0 < len(comparison.groups) <= MOST_LABELS and some:

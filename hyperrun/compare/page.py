@@ -39,7 +39,9 @@ def page(runs: Runs, comparisons: list[Comparison]) -> str:
         sections.append(unfinished(runs.unfinished))
     if runs.warnings:
         sections.append(f"<section><h2>Could not be read</h2><ul>{_items(runs.warnings)}</ul></section>")
-    links = "".join(f'<a href="#data-{i}">{_text(c.data)}</a>' for i, c in enumerate(comparisons))
+    names = [c.data for c in comparisons]  # the digits as classes, and as images to be drawn
+    named = [f"{c.data}, {c.metric.name}" if names.count(c.data) > 1 else c.data for c in comparisons]
+    links = "".join(f'<a href="#data-{i}">{_text(name)}</a>' for i, name in enumerate(named))
     what = f"{len(runs.finished)} finished runs in {sum(len(c.groups) for c in comparisons)} groups of seeds"
     body = f"""\
 <header><h1>Parameters against accuracy</h1><p>{what}, hyperrun {__version__}.</p><nav>{links}</nav></header>
@@ -97,12 +99,12 @@ def sort_key(text: str) -> str:
 
 def differences(groups: list[Group]) -> str:
     """Return a table of the config keys in which the groups differ: one line for each group."""
-    keys = differing_keys(group.computed for group in groups)
+    keys = differing_keys(group.in_use for group in groups)
     if not keys:
         return ""
     rows = []
     for i, group in enumerate(groups):
-        values = [setting(group.computed[key]) if key in group.computed else "" for key in keys]
+        values = [setting(group.in_use[key]) if key in group.in_use else "" for key in keys]
         rows.append(f'<tr data-group="{i}">{_cells([group.label, *values])}</tr>')
     heads = [("model", ""), *((key, "") for key in keys)]
     return f"<details open><summary>In which settings they differ</summary>{_table(heads, rows)}</details>"

@@ -21,12 +21,13 @@ def records(comparison: Comparison) -> list[dict[str, Any]]:
     """Return all that is known of each group under the names of summary.json; figures unrounded, accuracy a fraction.
 
     time/steady_s is time/train_s without time/warm_up_s; both are missing where with_warm_up says that the times count
-    warm-up. Each setting in which the groups differ has its own key, hypernet.z_dim.
+    warm-up. Each setting in which the groups differ, or are not what their names say, has its own key, hypernet.z_dim.
     """
-    settings = differing_keys(group.computed for group in comparison.groups)
+    own = {key for group in comparison.groups for key in group.settings}
+    settings = sorted({*differing_keys(group.in_use for group in comparison.groups), *own})
     rows = [record(comparison, group) for group in comparison.groups]
     return [
-        row | {key: group.computed.get(key) for key in settings if key not in row}
+        row | {key: group.in_use.get(key) for key in settings if key not in row}
         for row, group in zip(rows, comparison.groups, strict=True)
     ]
 

@@ -17,7 +17,15 @@ from hyperrun.config.checks import (
     check_probability,
     check_widths,
 )
-from hyperrun.config.groups import DECAY_KINDS, DataConfig, HypernetConfig, OptimConfig, ScheduleConfig, TargetConfig
+from hyperrun.config.groups import (
+    DECAY_KINDS,
+    WIDTHS,
+    DataConfig,
+    HypernetConfig,
+    OptimConfig,
+    ScheduleConfig,
+    TargetConfig,
+)
 from hyperrun.config.run import Config, PaperConfig, TrackingConfig, WandbConfig
 from hyperrun.config.trainer import TrainerConfig
 from hyperrun.config.typed import (
@@ -36,6 +44,7 @@ __all__ = [
     "DECAY_KINDS",
     "GROUPS",
     "NOT_IN_HASH",
+    "WIDTHS",
     "Config",
     "DataConfig",
     "HypernetConfig",

@@ -10,6 +10,9 @@ from hyperrun.errors import choose
 
 DECAY_KINDS = ["weights", "hypernet", "embeddings", "norms", "biases"]
 
+WIDTHS = ("width", "hidden_size", "channels", "hidden")
+"""Keys of targets that say how wide they are; of a list, every entry. params=N chooses the first that a target has."""
+
 
 @dataclass
 class TargetConfig:

@@ -21,8 +21,8 @@ NO_KNOWN_RANGE = {
 """Modes of Pillow's whose numbers have no agreed white; its own conversion would cut them off at 255."""
 ORIENTATION = 0x0112
 """The EXIF tag that says how the camera was held."""
-BITS_PER_SAMPLE = 258
-"""The TIFF tag."""
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+"""Tags of a TIFF, and a value of the second."""
 
 
 def decode(path: Path, size: int) -> Tensor:
@@ -94,4 +94,6 @@ def in_8_bits(picture: Image, opened: Image) -> Image:
     bits = 16 if whole else tags.get(BITS_PER_SAMPLE, (16,))[0]
     white = 2**bits - 1
     values = np.asarray(picture).astype(np.int64).clip(0, white)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # of 8 bits Pillow turns it round itself
+        values = white - values
     return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))

@@ -136,10 +136,18 @@ def _walk(folder: Path, way: frozenset[tuple[int, int]]) -> Iterator[tuple[Path,
         entries = sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
-    yield folder, [entry.name for entry in entries if not entry.is_dir()]
+    yield folder, [entry.name for entry in entries if not is_folder(entry)]
     for entry in entries:
-        if entry.is_dir() and (own := identity(entry)) not in way:
+        if is_folder(entry) and (own := identity(entry)) not in way:
             yield from _walk(folder / entry.name, way | {own})
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def state_of(root: Path) -> int:

@@ -146,6 +146,7 @@ class ImageSet:
         """Return what summary.json says about the data. Sets with published checksums need no fingerprint."""
         facts: dict[str, Any] = {"data/verified": self.verified, "data/classes": self.classes}
         facts |= {f"data/{part}": count for part, count in self.counts.items()}
+        facts |= {"data/channels": self.channels, "data/image_size": self.image_size}
         facts |= {
             f"data/{name}": [round(value, 6) for value in getattr(self, name).tolist()] for name in ("mean", "std")
         }

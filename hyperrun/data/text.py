@@ -19,14 +19,20 @@ from torch import Tensor
 
 from hyperrun.data.kinds import TextData
 from hyperrun.data.sources import unreadable
-from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_type, number_words
+from hyperrun.data.vocabulary import (
+    BYTE_ORDER_MARK,
+    Vocabulary,
+    number_bytes,
+    number_characters,
+    number_type,
+    number_words,
+)
 from hyperrun.errors import UserError
 from hyperrun.inputs import Symbols
 from hyperrun.paths import expanded
 from hyperrun.registry import register
 
 SPLITS = ("train", "val", "test")
-BYTE_ORDER_MARK = "\ufeff"
 UNITS = {"char": "characters", "word": "words", "byte": "bytes"}
 
 

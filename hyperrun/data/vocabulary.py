@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ EOS = "<eos>"
 """The word that stands for the end of a line."""
 UNKNOWN = "<unk>"
 """The word by which published word-level texts replace rare ones."""
+BYTE_ORDER_MARK = "\ufeff"
 CHUNK = 1 << 20
 """Characters or bytes numbered at a time: the steps between need several times their memory."""
 CODE_POINTS = 0x110000
@@ -42,6 +44,13 @@ class Vocabulary:
     def number(self) -> dict[str, int]:
         """Symbol -> its number."""
         return {symbol: i for i, symbol in enumerate(self.symbols)}
+
+    def had_mark(self, other: Vocabulary) -> bool:
+        """Return whether it has symbols of a byte order mark that another one lacks."""
+        alone = set(self.symbols) - set(other.symbols)
+        if self.unit == "byte":
+            return bool(alone) and alone <= set(BOM_UTF8.decode("latin-1"))
+        return any(BYTE_ORDER_MARK in symbol for symbol in alone)
 
     def encode(self, text: str) -> Tensor:
         """Return the numbers of a text's symbols: int64 [N].
@@ -125,6 +134,11 @@ class Vocabulary:
         if self.unit == other.unit and self.symbols == other.symbols:
             return
         sizes = [f"{len(vocabulary):,} {vocabulary.unit}s" for vocabulary in (self, other)]
+        if self.unit == other.unit and self.had_mark(other):
+            raise UserError(
+                f"{ours} learned from a text with a byte order mark, which an earlier version took for a part of it; "
+                f"{theirs} is read without it, and no longer has the same symbols: train it again"
+            )
         if self.unit != other.unit or len(self) != len(other):
             raise UserError(f"{ours} has another vocabulary than {theirs}: {sizes[0]}, not {sizes[1]}")
         at = next(i for i, (a, b) in enumerate(zip(self.symbols, other.symbols, strict=True)) if a != b)

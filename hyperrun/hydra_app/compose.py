@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from hyperrun.conf_dir import CONF_DIR, is_base
 from hyperrun.config import Config, from_omegaconf
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.config_files import Repository
 from hyperrun.hydra_app.explain import explain
 from hyperrun.hydra_app.overrides import first_job
 from hyperrun.hydra_app.plugins import import_plugins
@@ -101,6 +102,7 @@ class ConfigLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
+        self.repository = Repository(config_search_path)
         places = [str(one.path) for one in config_search_path.get_path()]
         self.folders = [Path(place.removeprefix("file://")) for place in places if not place.startswith("pkg://")]
         """Where config files are, the user's own first."""
@@ -109,15 +111,35 @@ class ConfigLoader(ConfigLoaderImpl):
         """Jobs that Hydra has composed to see whether they can be (check_jobs), until it asks for them to run them."""
         self.typed: dict[str, str] = {}
         """What is being composed: group -> choice, as typed."""
+        self.asked: tuple[list[str], DictConfig] | None = None
+        """What Hydra has composed to see whether the line is a sweep (hydra.mode), until it asks for it again."""
 
     def load_configuration(
-        self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any, **kwargs: Any
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
     ) -> DictConfig:
+        known, self.asked = self.asked, None
+        if known is not None and overrides == [*known[0], f"hydra.mode={run_mode.name}"]:
+            composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
+            parsed = OverridesParser.create().parse_overrides(composed)
+            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+            if run_mode == RunMode.MULTIRUN or same_as_one_job(known[1]):
+                return in_mode(known[1], run_mode)
+        cfg = self.load_anew(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        if not validate_sweep_overrides:
+            self.asked = (list(overrides), cfg)
+        return cfg
+
+    def load_anew(self, config_name: str | None, overrides: list[str], run_mode: RunMode, *args: Any) -> DictConfig:
         composed = first_job(overrides) if run_mode == RunMode.MULTIRUN else overrides
         self.typed = typed_choices(composed)
         refuse_bases(self.typed, self)
         try:
-            cfg = super().load_configuration(config_name, composed, run_mode, *args, **kwargs)
+            cfg = super().load_configuration(config_name, composed, run_mode, *args)
         except UnicodeDecodeError as error:
             raise not_utf8(self.folders, error) from None
         with open_dict(cfg):
@@ -150,7 +172,20 @@ class ConfigLoader(ConfigLoaderImpl):
         return super().load_sweep_config(master_config, sweep_overrides)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"checked": {}}  # it travels to other processes with every job
+        return self.__dict__ | {"checked": {}, "asked": None}  # it travels to other processes with every job
+
+
+def same_as_one_job(cfg: DictConfig) -> bool:
+    """Return whether a config that was composed for a sweep is what it would be for the one job of a line without."""
+    sweeper = cfg.hydra.sweeper
+    return not sweeper.get("params") and "direction" not in sweeper and "???" not in cfg.hydra.runtime.choices.values()
+
+
+def in_mode(cfg: DictConfig, mode: RunMode) -> DictConfig:
+    """Return the config with hydra.mode, as if that had been typed."""
+    cfg.hydra.mode = mode
+    cfg.hydra.overrides.hydra.append(f"hydra.mode={mode.name}")
+    return cfg
 
 
 GLOBAL = ("model", "experiment", "sweep", "debug", "local")

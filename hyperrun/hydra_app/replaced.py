@@ -46,7 +46,11 @@ BORROWED = {
             "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_sweep_config",
             "hydra._internal.config_loader_impl:ConfigLoaderImpl.get_group_options",
             "hydra._internal.config_loader_impl:ConfigLoaderImpl._compose_config_from_defaults_list",
+            "hydra._internal.config_loader_impl:ConfigLoaderImpl.validate_sweep_overrides_legal",
             "hydra._internal.config_repository:IConfigRepository",  # its type
+            "hydra._internal.config_repository:ConfigRepository.load_config",  # extended (config_files.py)
+            "hydra._internal.config_repository:ConfigRepository._find_object_source",
+            "hydra.plugins.config_source:ConfigSource._normalize_file_name",
             "hydra.core.default_element:ResultDefault",  # a file that a config is composed of
             "hydra._internal.utils:_run_app",  # replaced where jobs are planned instead of run (plan.py)
             "hydra._internal.core_plugins.basic_sweeper:BasicSweeper.split_arguments",  # called there
@@ -54,7 +58,8 @@ BORROWED = {
             "hydra.plugins.sweeper:Sweeper.validate_batch_is_legal",  # replaced by compose.check_jobs (sweep.py)
         ),
         of_instances=(
-            "hydra._internal.config_loader_impl:ConfigLoaderImpl.repository",  # whether there is a group
+            "hydra._internal.config_loader_impl:ConfigLoaderImpl.repository",  # replaced; whether there is a group
+            "hydra._internal.config_repository:ConfigRepository.sources",
         ),
     ),
     "omegaconf": Borrowed(

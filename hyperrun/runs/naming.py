@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,35 +14,44 @@ Settings = Mapping[str, Any]
 NAMES = ("model", "experiment")
 """Keys that name settings instead of being some."""
 
+NETWORK = ("target.", "hypernet.")
+"""How keys begin that say what a network is."""
+
 LONGEST = 40
 """Characters of one value in a label."""
 
 
-def labels(named: Sequence[tuple[str, Settings]], typed: Sequence[Mapping[str, str] | None] = ()) -> list[str]:
-    """Return the label of each (name, settings): its name, and the values in which it differs from others of that name.
+def labels(named: Sequence[tuple[str, Settings]], own: Sequence[Mapping[str, str]] = ()) -> list[str]:
+    """Return the label of each (name, settings): its name, and values that tell it from others of that name.
 
-    typed: settings of each that were typed, as text, None where that is not known: where it is known of all of a name,
-    their labels have these values, unless two would be alike. Two that differ in nothing get the same label.
+    own: settings of each, as text, in which it is not what its name says: its label has these. Of a key of the network
+    the others of the name have their value, too, where at least half of them have one of their own. Where that leaves
+    two alike, or where nothing is given, labels have all values that differ within the name. Two that differ in
+    nothing get the same label.
     """
-    typed = typed or [None] * len(named)
+    own = own or [{}] * len(named)
     together = defaultdict(list)
-    for (name, settings), words in zip(named, typed, strict=True):
-        together[name].append((settings, words or {}))
-    differing = {name: differing_keys(settings for settings, _ in these) for name, these in together.items()}
-    for name, these in together.items():
-        known = all(words is not None for (other, _), words in zip(named, typed, strict=True) if other == name)
-        if known and len({tuple(sorted(words.items())) for _, words in these}) == len(these):
-            differing[name] = []
+    for (name, settings), words in zip(named, own, strict=True):
+        together[name].append((settings, words))
+    beside = {name: _beside(these) for name, these in together.items()}
     short = {
-        name: shortest(sorted({*differing[name], *(key for _, words in these for key in words)}))
+        name: shortest(sorted({*beside[name], *(key for _, words in these for key in words)}))
         for name, these in together.items()
     }
     found = []
-    for (name, settings), words in zip(named, typed, strict=True):
-        told = {key: setting(settings[key]) for key in differing[name] if key in settings} | dict(words or {})
+    for (name, settings), words in zip(named, own, strict=True):
+        told = {key: setting(settings[key]) for key in beside[name] if settings.get(key) is not None} | dict(words)
         values = [f"{word}={told[key]}" for key, word in short[name].items() if key in told]
         found.append(printable(" ".join(v if len(v) <= LONGEST else f"{v[: LONGEST - 1]}…" for v in (name, *values))))
     return found
+
+
+def _beside(these: Sequence[tuple[Settings, Mapping[str, str]]]) -> list[str]:
+    """Return the keys that labels of one name have beside the settings of their own."""
+    if len({tuple(sorted(words.items())) for _, words in these}) < len(these):
+        return differing_keys(settings for settings, _ in these)
+    counts = Counter(key for _, words in these for key in words)
+    return [key for key, count in counts.items() if key.startswith(NETWORK) and 2 * count >= len(these)]
 
 
 def differing_keys(several: Iterable[Settings]) -> list[str]:

@@ -144,6 +144,8 @@ class MultiTask(Task):
             "data/classes": first.classes,
             "data/tasks": self.data.names,
             "data/order": self.config.order,
+            "data/channels": first.channels,
+            "data/image_size": first.image_size,
             "data/mean": [round(value, 6) for value in first.mean.tolist()],
             "data/std": [round(value, 6) for value in first.std.tolist()],
         }

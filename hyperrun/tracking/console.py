@@ -7,14 +7,17 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hyperrun.metrics import compression_text, symbols_word
+
+Item = TypeVar("Item")
 
 
 class Console:
@@ -126,6 +129,26 @@ SAMPLED = ("language_modeling", "image_fitting", "stroke_modeling")
 
 ONE_LINE_EACH: dict[str, Any] = {"box": None, "pad_edge": False, "title_style": "bold"}
 """How a table looks whose rows are not to be broken: a path is there to be copied."""
+
+
+LINE_EVERY_S = 10
+"""Seconds between two lines about long work where there is no terminal."""
+
+
+def watched(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Yield items, while stderr says how many of `total` are done: in a bar on a terminal, elsewhere now and then."""
+    if sys.stderr.isatty():
+        columns = (TextColumn(what), BarColumn(), TextColumn("{task.completed:,} of {task.total:,}"))
+        console = RichConsole(stderr=True)
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+            yield from progress.track(items, total)
+        return
+    last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        if time.monotonic() - last > LINE_EVERY_S:
+            last = time.monotonic()
+            print(f"{done:,} of {total:,} {what}", file=sys.stderr)
+        yield item
 
 
 def show(table: Table) -> None:

@@ -286,7 +286,7 @@ def test_bars_of_all_runs_have_one_scale_and_nothing_is_cut_off() -> None:
 
 
 def test_many_tasks_leave_room_for_the_whole_title() -> None:
-    for tasks in (2, 5, 12, 30, 45):
+    for tasks in (2, 12, 45):
         found = {"hypermlp beta=0.01 order=continual kind=constant, continual": made_up(tasks), "two": made_up(tasks)}
         figure = draw_task_similarity(found)
         assert texts_outside(figure) == []

@@ -32,6 +32,7 @@ def test_a_run_on_tasks_ends_with_its_figures(run: Path):
     assert summary["test/accuracy"] == pytest.approx(mean)
 
 
+@pytest.mark.slow
 def test_the_embedding_alone_learns_other_tasks(run: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["adapt", str(run), "--steps", "150", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -130,6 +130,19 @@ def test_another_split_is_another_text_and_a_short_one_is_read_whole(here: Here,
     assert val["recurrent"]["lstm"]["text"]["symbols"] < 1000
 
 
+def test_a_text_that_moved(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
+    text = runs["LSTM"].parents[3] / "chorus.txt"
+    text.rename(tmp_path / "elsewhere.txt")
+    try:
+        line = ("analyze", runs["LSTM"], "--symbols", "50", "--out", "there")
+        assert "there is no file" in here(*line, status=2).err
+        here(*line, "--path", "elsewhere.txt")
+        assert "--path FILE says where the file of data=text is" in here(*line, "--root", ".", status=2).err
+    finally:
+        (tmp_path / "elsewhere.txt").rename(text)
+    assert numbers(tmp_path / "there")["recurrent"]["lstm"]["text"]["symbols"] == 50
+
+
 def test_kinds_may_be_mixed_and_one_run_named_twice_is_one(here: Here, runs: dict[str, Path], tmp_path: Path) -> None:
     here("analyze", runs["HYPERCNN"], runs["LSTM"], f"{runs['LSTM']}/config.yaml", "--symbols", "50")
     found = numbers(tmp_path / "analysis")

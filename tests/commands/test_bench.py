@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from hyperrun.commands.bench import bench, quartiles, table, training_step, with_twins
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.tasks import build_task
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import choose_precision
+from tests.composed import compose_config
 
 Here = Callable[..., Any]
 WORLD = World(0, 1, torch.device("cpu"))

@@ -71,6 +71,7 @@ def test_files(here: Here, outputs: Path, tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes().startswith(magic)
 
 
+@pytest.mark.slow
 def test_results(here: Here, outputs: Path, tmp_path: Path) -> None:
     made_up_run(outputs, "experiment=ha2016/mnist_hypercnn", test=0.9916, trainable=12910)
     (tmp_path / "R.md").write_text("# R\n")
@@ -180,6 +181,7 @@ def thousand(outputs: Path) -> None:
         (folder / "metrics.jsonl").write_text(rows)
 
 
+@pytest.mark.slow
 def test_a_thousand_run_folders_in_three_seconds(tmp_path: Path) -> None:
     """From the start of the interpreter to its end; the better of three, as other tests may be running beside."""
     thousand(tmp_path / "outputs")

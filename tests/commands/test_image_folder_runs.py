@@ -207,3 +207,9 @@ def test_latents_of_images_that_are_others_now(here: Here, tmp_path: Path) -> No
     )
     assert "train (3, now 4)" in done.err
     assert "the training images of data=image_folder have changed" in here("analyze", run, status=2).err
+    Path("pictures/train/a/more.png").unlink()
+    shutil.move("pictures", "elsewhere")
+    for verb in ("analyze", "sample"):
+        assert "pictures/train is not a folder" in here(verb, run, status=2).err
+        here(verb, run, "--root", "elsewhere")
+    assert (run / "analysis" / "image_weights.png").is_file() and (run / "samples.png").is_file()

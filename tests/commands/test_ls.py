@@ -48,6 +48,7 @@ def listing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     return json.loads(running.out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", GROUPS)
 def test_json_of_each_group(here: Here, listing: dict[str, Any], what: str) -> None:
     folder, some = GROUPS[what]
@@ -79,6 +80,7 @@ PAPER = {
 """Experiment -> parameters in all (issue 2), the count as printed in the paper, its test error in percent."""
 
 
+@pytest.mark.slow
 def test_experiments_have_the_papers_numbers(listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     assert PAPER.keys() <= found.keys()
@@ -114,6 +116,7 @@ SLIPS = {"ha2016/ptb_lnhyperlstm1000_z16": 5.09, "ha2016/enwik8_lnhyperlstm1800"
 """Where the printed count is not what the paper's own description gives: millions by arithmetic."""
 
 
+@pytest.mark.slow
 def test_language_models_have_the_papers_numbers(listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     assert {name for name in found if "/ptb" in name or "/enwik8" in name} == LANGUAGE.keys()
@@ -140,6 +143,7 @@ STROKES = {
 """Experiment -> our parameters, millions as printed in the paper, its nats of a validation line."""
 
 
+@pytest.mark.slow
 def test_models_of_strokes_have_the_papers_numbers(listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     assert {name for name in found if "/iam" in name} == STROKES.keys()
@@ -150,6 +154,7 @@ def test_models_of_strokes_have_the_papers_numbers(listing: dict[str, Any]) -> N
         assert (entry["paper/metric"], entry["paper/value"]) == ("val_nats", value), name
 
 
+@pytest.mark.slow
 def test_pairs_of_experiments_have_the_same_target(listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     for generated, direct in [("mnist_hypercnn", "mnist_cnn"), ("cifar10_hyperresnet40_2", "cifar10_wrn40_2")]:
@@ -157,6 +162,7 @@ def test_pairs_of_experiments_have_the_same_target(listing: dict[str, Any]) -> N
         assert ours["params/target"] == theirs["params/target"] == theirs["params/trainable"]
 
 
+@pytest.mark.slow
 def test_compression_experiments_are_of_one_target(here: Here, listing: dict[str, Any]) -> None:
     found = {entry["name"]: entry for entry in listing["experiments"]}
     assert found["compression/direct"]["params/trainable"] == 691_386
@@ -187,6 +193,7 @@ def test_models_are_counted_for_the_data_asked_for(here: Here, listing: dict[str
     assert words["lstm"]["params/trainable"] == 4 * 256 * (10_000 + 256 + 1) + 257 * 10_000
 
 
+@pytest.mark.slow
 def test_json_of_several_groups_is_an_object(here: Here, listing: dict[str, Any]) -> None:
     assert list(json.loads(here("ls", "hypernets", "optim", "--json").out)) == ["hypernets", "optim"]
     assert list(listing) == list(GROUPS)

@@ -23,9 +23,9 @@ from hyperrun.commands.predict import table
 from hyperrun.data import ImageData, load_images
 from hyperrun.data.decode import decode
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.prediction import Answer, preparation_of
 from hyperrun.tracking.console import show
+from tests.composed import compose_config
 from tests.image_folders import SIZE, line, write_folder
 from tests.running import FAST, QUIET, only_run, summary
 

@@ -337,6 +337,7 @@ def test_bf16_is_named_among_what_to_try(start: Start) -> None:
 # ---------------------------------------------------------------- two at once
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_same_line(start: Start, tmp_path: Path) -> None:
     line = ("train", *FAST, "trainer.max_steps=200")
     both = [start(*line), start(*line)]
@@ -353,6 +354,7 @@ def test_two_processes_with_the_same_line(start: Start, tmp_path: Path) -> None:
             assert running.out == ""
 
 
+@pytest.mark.slow
 def test_second_process_while_the_first_trains(start: Start, tmp_path: Path) -> None:
     line = ("train", *QUIET, "trainer.max_steps=100000", "trainer.log_every=1")
     first = start(*line)

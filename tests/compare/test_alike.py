@@ -1,4 +1,4 @@
-"""Rows name what was typed, a table says what all of them share, and marks what was not trained alike."""
+"""Rows name what is not their preset's, a table says what all share, and marks what was not trained alike."""
 
 from __future__ import annotations
 
@@ -50,15 +50,69 @@ def test_what_all_rows_share_stands_below_the_title(tmp_path: Path) -> None:
     # 100 steps are 10 epochs of these runs
     said = "all: target.depth=16, target.width=1, 100 steps (10 epochs), data not checked (data.verify=false)"
     assert shared_line(comparison) == f"{said}, float32, CPU (1 thread)"
+    rows = list(csv.DictReader(io.StringIO(as_csv([comparison]))))
+    shown = ("target.depth", "target.width", "trainer.max_steps", "data/verified")
+    assert [[row[key] for key in shown] for row in rows] == [["16", "1", "100", "False"]] * 2
 
 
-def test_a_row_names_what_was_typed_and_is_not_shared(tmp_path: Path) -> None:
+def test_a_row_names_what_differs_from_its_preset_and_is_not_shared(tmp_path: Path) -> None:
     trained(tmp_path, "model=cnn", "optim.lr=1e-3")
     trained(tmp_path, "model=hypercnn", "optim.lr=1e-3", "hypernet.z_dim=8", "optim=sgd", test=0.8)
     trained(tmp_path, "model=hypercnn", "optim.lr=0.001", "params=2000", "seed=3", "outputs=x", test=0.7)
     comparison = compared(tmp_path)
-    assert list(told(comparison)) == ["cnn", "hypercnn z_dim=8 optim=sgd", "hypercnn params=2000"]
+    # of two networks of a name both have what one of them has of its own
+    names = ["cnn", "hypercnn z_dim=8 optim=sgd", "hypercnn z_dim=4 params=2000"]
+    assert list(told(comparison)) == names
     assert "optim.lr=0.001" in shared_line(comparison)
+
+
+def test_what_was_typed_and_is_the_presets_own_value_is_not_said(tmp_path: Path) -> None:
+    trained(tmp_path, "model=cnn", "trainer.epochs=null", "optim=adam", "hypernet=none")
+    trained(tmp_path, "model=hypercnn", "hypernet.z_dim=4", test=0.8)
+    comparison = compared(tmp_path)
+    assert list(told(comparison)) == ["cnn", "hypercnn"] and shared_line(comparison) == (
+        "all: 60 epochs, float32, CPU (1 thread)"
+    )
+
+
+def test_a_length_that_another_overrides_is_not_said(tmp_path: Path) -> None:
+    trained(tmp_path, "experiment=ha2016/mnist_cnn", "trainer.max_steps=10", test=0.9, trainable=21_210)  # 50 epochs
+    trained(tmp_path, "model=hypercnn", "data=mnist", "trainer.max_steps=20", test=0.8)
+    comparison = compared(tmp_path)
+    assert list(told(comparison)) == ["mnist_cnn", "hypercnn max_steps=20"]
+    rows = list(csv.DictReader(io.StringIO(as_csv([comparison]))))
+    assert [row["trainer.max_steps"] for row in rows] == ["10", "20"] and "trainer.epochs" not in rows[0]
+    assert "trainer.epochs" not in page(read_runs([tmp_path]), [comparison])
+
+
+def test_what_nobody_typed_and_is_not_the_presets_is_said(tmp_path: Path) -> None:
+    """It stands in conf/local, in an experiment of one's own, or a program chose it; and commands may be missing."""
+    for model, test in (("cnn", 0.9), ("hypercnn", 0.8)):
+        made_up_run(tmp_path, f"model={model}", "optim.lr=0.5", test=test)
+    made_up_run(tmp_path, "model=hypercnn", "optim.lr=0.5", "trainer.ema=0.9", test=0.7)
+    comparison = compared(tmp_path)
+    assert list(told(comparison)) == ["cnn", "hypercnn", "hypercnn ema=0.9"]
+    assert shared_line(comparison) == "all: optim.lr=0.5, 60 epochs"
+
+
+def test_of_a_preset_of_ones_own_what_was_typed_is_said(tmp_path: Path) -> None:
+    """Nobody knows what it says of itself."""
+    own = {"model": "mine"}
+    for words, test in ((["optim.lr=0.5"], 0.9), ([], 0.8)):
+        folder = trained(tmp_path, "model=cnn", "target.channels=[3,3]", *words, test=test, **own)
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("model: cnn", "model: mine"))
+        summary = folder / "summary.json"
+        summary.write_text(summary.read_text().replace("model=cnn 'target.channels=[3,3]'", "model=mine"))
+    assert list(told(compared(tmp_path))) == ["mine lr=0.5", "mine"]
+
+
+def test_a_name_made_of_target_and_hypernet_says_these(tmp_path: Path) -> None:
+    words = ["target=torchvision", "target.name=resnet34", "hypernet=chunked"]
+    config = trained(tmp_path, *words, "hypernet.z_dim=8", model="chunked-resnet34") / "config.yaml"
+    trained(tmp_path, "model=cnn", test=0.5)
+    config.write_text(config.read_text().replace("model: hypercnn", "model: chunked-resnet34"))
+    assert list(told(compared(tmp_path))) == ["chunked-resnet34 z_dim=8", "cnn"]
 
 
 def test_labels_of_equal_words_have_what_differs_otherwise(tmp_path: Path) -> None:
@@ -78,7 +132,7 @@ def test_rows_that_were_not_trained_alike_are_marked(tmp_path: Path) -> None:
     comparison = compared(tmp_path)
     assert told(comparison) == {
         "cnn": "",
-        "hypercnn": "",
+        "hypercnn z_dim=4": "",
         "hypercnn z_dim=8 epochs=3": "length; hardware",
         "mlp": "data check; precision",
         "hypermlp": "",
@@ -123,11 +177,11 @@ def test_every_format_has_the_marks(unequal: Path, monkeypatch: pytest.MonkeyPat
     print_plot(comparisons[0], console)
     table, _, plot = file.getvalue().partition("Pareto front")
     for text in (table, plot, markdown(runs, comparisons).replace("\\_", "_")):
-        assert NOTE in text and shared in text and "hypercnn max_steps=50 †" in text
+        assert NOTE in text and shared in text and "hypercnn z_dim=4 max_steps=50 †" in text
     html = page(runs, comparisons)
-    assert NOTE in html.replace("&nbsp;", " ") and shared in html and "hypercnn max_steps=50&nbsp;†" in html
+    assert NOTE in html.replace("&nbsp;", " ") and shared in html and "hypercnn z_dim=4 max_steps=50&nbsp;†" in html
     svg = picture(draw(comparisons), "svg").decode()
-    assert NOTE in svg and shared in svg and "hypercnn max_steps=50 †" in svg
+    assert NOTE in svg and shared in svg and "hypercnn z_dim=4 max_steps=50 †" in svg
     rows = list(csv.DictReader(io.StringIO(as_csv(comparisons))))
     assert [row["differs_in"] for row in rows] == ["", "", "length"]
     [found] = as_json(runs, comparisons)["comparisons"]
@@ -175,6 +229,8 @@ def test_times_without_warm_up_beside_those_of_an_older_version(tmp_path: Path) 
         (["experiment=ha2016/ptb_lstm1000", "trainer.epochs=4"], "ptb_lstm1000", 1.312),
         (["experiment=ha2016/ptb_lstm1000", "target.hidden_size=96"], "lstm", None),
         (["experiment=ha2016/ptb_lstm1000", "data=pydocs"], "lstm", None),
+        (["experiment=ha2016/ptb_lstm1000", "data=pydocs", "paper=null"], "lstm", None),  # as training leaves it
+        (["experiment=compression/static", "data=mnist"], "static", None),
         (["experiment=ha2016/mnist_hypercnn"], "mnist_hypercnn", 0.9924),
         (["experiment=ha2016/mnist_hypercnn", "hypernet.z_dim=8"], "hypercnn", None),
         (["experiment=ha2016/mnist_hypercnn", "optim.lr=0.1"], "mnist_hypercnn", 0.9924),

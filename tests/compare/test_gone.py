@@ -12,8 +12,8 @@ from hyperrun.compare import Comparison, Group, compare, read_runs
 from hyperrun.compare.gone import GONE, gone_group, read_gone, with_gone
 from hyperrun.compare.results import results_page
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from tests.compare.test_results import cells, experiments, trained
+from tests.composed import compose_config
 
 SHORT = "experiment=ha2016/cifar10_wrn40_2 trainer.max_steps=100 schedule=one_cycle"
 ROW: dict[str, Any] = {

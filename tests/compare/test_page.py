@@ -225,3 +225,10 @@ def test_points_crosses_and_curves_say_what_they_are(mixed: Runs, comparisons: l
     assert f'<g id="p0-point-1"><title>{said}</title>' in text
     assert '<g id="p1-paper-1"><title>the paper&#x27;s figure for mnist_hypercnn: 99.24</title>' in text
     assert '<g id="c0-curve-0-2"><title>cnn\nseed 2</title>' in text
+
+
+def test_two_tables_of_one_data_set_have_links_of_their_own(tmp_path: Path) -> None:
+    made_up_run(tmp_path, "model=cnn")
+    made_up_run(tmp_path, "model=hypersiren", metric="psnr", test__psnr=20.0, val__psnr=19.0)
+    runs = read_runs([tmp_path])
+    assert re.findall(r"<a [^>]*>([^<]*)</a>", page(runs, compare(runs))) == ["digits, accuracy", "digits, psnr"]

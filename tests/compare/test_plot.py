@@ -250,6 +250,13 @@ def test_curves_of_every_seed_in_one_colour(comparisons: list[Comparison]) -> No
     assert lines[0].get_ydata()[-1] == pytest.approx(97)  # type: ignore[index]
 
 
+def test_curves_have_whole_steps(tmp_path: Path) -> None:
+    made_up_run(tmp_path, "model=cnn", steps=20)  # one evaluation
+    [comparison] = compare(read_runs([tmp_path]))
+    figure = draw_curves(comparison)
+    assert figure is not None and all(tick == round(tick) for tick in figure.axes[0].get_xticks())
+
+
 def test_no_curves_where_nothing_was_logged(tmp_path: Path) -> None:
     run = made_up_run(tmp_path, "model=cnn")
     (run / "metrics.jsonl").unlink()

@@ -12,8 +12,8 @@ from hyperrun.compare import compare, read_runs
 from hyperrun.compare.experiments import Experiment
 from hyperrun.compare.results import duration, results_page
 from hyperrun.config import to_dict
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.runs.reading import computed_keys
+from tests.composed import compose_config
 from tests.made_up_runs import made_up_run
 
 COUNTS = {

@@ -195,6 +195,22 @@ def test_grey_of_12_bits_is_scaled(tmp_path):
     assert decode(tmp_path / "x.tif", 2).unique().tolist() == [128]
 
 
+def test_grey_whose_white_is_zero_is_turned_round(tmp_path):
+    grey16(1000).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    assert decode(tmp_path / "x.tif", 4).unique().tolist() == [251]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"])
+def test_modes_of_8_bits_keep_black_and_white(tmp_path, monkeypatch, mode):
+    """Of every other mode of Pillow's its numbers are cut off nowhere."""
+    for level in (0, 255):
+        picture = Image.new("L", (9, 9), level)
+        made = picture.convert("RGB").convert(mode) if mode in ("CMYK", "YCbCr", "HSV") else picture
+        made = made.convert({"RGBX": "RGB", "PA": "P"}.get(mode, mode)).convert(mode)
+        monkeypatch.setattr(Image, "open", lambda _, made=made: made.copy())
+        assert decode(tmp_path / "x.png", 4).unique().tolist() == [level]
+
+
 @pytest.mark.parametrize(("kind", "mode"), [("float32", "F"), ("int32", "I"), ("int16", "I")])
 def test_numbers_without_a_known_white_are_refused_by_name(tmp_path, kind, mode):
     if kind == "int16":
@@ -245,6 +261,15 @@ def test_links_in_a_circle_are_not_followed(cfg, pictures, to):
     (pictures / "train" / "cat" / "more" / "back").symlink_to(pictures / "train" / "cat" / "more" / to)
     data = load_images(cfg())
     assert len(data.train) + len(data.val) == 21
+
+
+def test_links_to_themselves_and_to_nowhere(cfg, pictures):
+    (pictures / "train" / "cat" / "loop").symlink_to("loop")
+    (pictures / "train" / "loop").symlink_to("loop")
+    assert len(load_images(cfg()).train) == 16
+    (pictures / "train" / "cat" / "gone.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=r"cannot read the picture .*cat/gone\.png: "):
+        load_images(cfg(split_seed=1))
 
 
 def test_links_elsewhere_are_followed(cfg, pictures, tmp_path_factory):

@@ -9,8 +9,8 @@ from hyperrun.data import TaskSet, as_images, inputs_of, load_images, load_tasks
 from hyperrun.data.images import ImageSplit
 from hyperrun.data.kinds import TaskData
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Images, Tasks
+from tests.composed import compose_config
 
 
 def config(name: str, *words: str) -> TaskData:

@@ -12,8 +12,8 @@ from hyperrun.data import inputs_of, load_text, looks_of, make_text, names_of, r
 from hyperrun.data.kinds import TextData
 from hyperrun.data.vocabulary import Vocabulary, number_characters
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Symbols
+from tests.composed import compose_config
 
 ABC = Vocabulary("char", ["a", "b", "c"])
 

@@ -108,3 +108,20 @@ def test_a_vocabulary_goes_through_a_checkpoint(tmp_path):
 def test_another_vocabulary_is_refused(other, message):
     with pytest.raises(UserError, match=message):
         number_characters(["abc"])[0].check_same(other, "x.pt", "data=text")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (number_characters(["\ufeffabc"])[0], number_characters(["abc"])[0]),
+        (number_words(["\ufeffthe end"])[0], number_words(["the end"])[0]),
+        (number_bytes([b"\xef\xbb\xbfabc"], "utf-8")[0], number_bytes([b"abc"], "utf-8")[0]),
+    ],
+    ids=["char", "word", "byte"],
+)
+def test_a_run_from_before_byte_order_marks_were_left_out(old, new):
+    """Its model has weights for the mark: the figures cannot be had again, and why is said."""
+    with pytest.raises(UserError, match="learned from a text with a byte order mark, which an earlier version"):
+        old.check_same(new, "the checkpoint", "data=text")
+    with pytest.raises(UserError, match="has another vocabulary"):
+        new.check_same(old, "the checkpoint", "data=text")

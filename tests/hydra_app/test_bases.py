@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from hyperrun.conf_dir import CONF_DIR, choices, is_base
 from hyperrun.config import from_omegaconf, to_dict
-from hyperrun.hydra_app.compose import VERSION_BASE, compose_config, composing
+from hyperrun.hydra_app.compose import VERSION_BASE, composing
+from tests.composed import compose_config
 
 Here = Callable[..., Any]
 

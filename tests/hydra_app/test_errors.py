@@ -257,6 +257,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", str(disk)], capture_output=True)
 
 
+@pytest.mark.slow
 def test_read_only_disk(start: Start, mounted: Callable[[str], Path]) -> None:
     disk = mounted("size=10m,ro")
     running = start("train", *FAST, f"outputs={disk}")

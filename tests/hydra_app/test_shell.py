@@ -38,6 +38,8 @@ CONFIGS = {
     "yaml": (b"a: [1\nb: 2\n", "default.yaml, line 2, column 2: expected ',' or ']'"),
     "mark": (MARK + b"# @package _global_\nseed: 3\n", "a byte order mark stands before it"),
     "header": (b"seed: 3\n", "default.yaml: its first line must be '# @package _global_'"),
+    "twice": (b"# @package _global_\nseed: 1\nseed: 2\n", "default.yaml, line 3, column 1: found duplicate key seed"),
+    "tab": (b"# @package _global_\n\tseed: 1\n", "default.yaml, line 2, column 1: found character '\\t'"),
     "letters": (b"# @package _global_\nseed: \xff3\n", "default.yaml, line 2: not UTF-8"),
 }
 
@@ -49,6 +51,13 @@ def test_config_file_of_ones_own(here: Here, tmp_path: Path, name: str) -> None:
     (tmp_path / "own" / "local" / "default.yaml").write_bytes(content)
     said = here("train", "--dry-run", "--config-dir", "own", status=2).err
     assert said.startswith("hyperrun: error: ") and said.count("\n") == 1 and part in said
+
+
+def test_experiment_of_ones_own_in_a_folder(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment" / "sub").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "sub" / "mine.yaml").write_text("seed: 3\n")
+    said = here("train", "--dry-run", "--config-dir", "own", "experiment=sub/mine", status=2).err
+    assert "experiment/sub/mine.yaml: its first line must be '# @package _global_'" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("line", [("env",), ("data",), ("train", "--dry-run", "data=mnist")])

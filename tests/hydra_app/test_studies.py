@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from hyperrun.conf_dir import CONF_DIR
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.models import choose_width, counted
+from tests.composed import compose_config
 from tests.running import QUIET, summary
 
 Here = Callable[..., Any]

@@ -25,10 +25,10 @@ from hyperrun.targets.cnn import CNN
 MODELS = [
     ("resnet18", "conv", 64),
     ("mobilenet_v3_small", "conv", 64),
-    ("vgg11_bn", "all", 64),
+    pytest.param(("vgg11_bn", "all", 64), marks=pytest.mark.slow),
     ("efficientnet_b0", "conv", 64),
-    ("convnext_tiny", "all", 64),
-    ("vit_b_16", "linear", 224),
+    pytest.param(("convnext_tiny", "all", 64), marks=pytest.mark.slow),
+    pytest.param(("vit_b_16", "linear", 224), marks=pytest.mark.slow),
 ]
 
 

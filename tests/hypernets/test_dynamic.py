@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import DynamicConfig, DynamicModel, count_parameters, with_hypernet
 from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, HyperRNNLayer
 from hyperrun.inputs import Symbols
@@ -18,6 +17,7 @@ from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.recurrent import LSTMLayer, RNNLayer, draw_kept
 from tests import reference_cells
+from tests.composed import compose_config
 
 
 def settings(**keys: Any) -> DynamicConfig:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import (
     EmbeddedGenerator,
     count_parameters,
@@ -18,6 +17,7 @@ from hyperrun.hypernets import (
 )
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.siren import Siren, pixel_centres
+from tests.composed import compose_config
 
 
 def model_of(*overrides: str, count: int = 5):

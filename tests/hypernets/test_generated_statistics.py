@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun import hypernetize
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, generated_statistics, with_latents
 from hyperrun.hypernets.generated_statistics import tensor_statistics
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.siren import Siren
+from tests.composed import compose_config
 from tests.hypernets.test_dynamic import model_of
 
 

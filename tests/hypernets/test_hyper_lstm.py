@@ -231,6 +231,7 @@ def test_transforms_of_torch_func_take_the_single_steps():
     torch.testing.assert_close(torch.func.grad(lambda x: pieces(x).sum())(x[0]), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_an_exported_program_computes_the_same_and_carries_the_hyper_cells_state(strict: bool):
     pieces = TwoPieces(hyper_lstm())

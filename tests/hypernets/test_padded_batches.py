@@ -118,6 +118,7 @@ def test_gradients_agree_with_finite_differences_in_the_fast_form(norm: bool):
     assert torch.autograd.gradcheck(run, (x, *state, *values), fast_mode=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 def test_compiled_phases_equal_step_by_step(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("HYPERRUN_COMPILE_PHASES")

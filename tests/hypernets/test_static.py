@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, StaticConfig, StaticHypernet, count_parameters, with_hypernet
 from hyperrun.hypernets.static import TileGenerator
 from hyperrun.inputs import Images
@@ -20,6 +19,7 @@ from hyperrun.targets import build_target
 from hyperrun.targets.cnn import CNN
 from hyperrun.targets.torchvision_models import TorchvisionTarget
 from hyperrun.targets.wide_resnet import WideResNet
+from tests.composed import compose_config
 
 PAPER = {"shortcut": "zero_pad", "conv_bias": True, "stem_norm": True}
 SHORTCUTS = ["*shortcut*", "*downsample*"]
@@ -188,6 +188,9 @@ TARGETS = {
 }
 
 
+NAMED = [pytest.param(name, marks=pytest.mark.slow) if name == "vgg11_bn" else name for name in TARGETS]
+
+
 def hyper(make, seed: int, **keys) -> HyperModel:
     torch.manual_seed(seed)
     model = with_hypernet(static(**keys), make())
@@ -195,7 +198,7 @@ def hyper(make, seed: int, **keys) -> HyperModel:
     return model
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMED)
 def test_kernels_start_with_the_variance_of_the_targets_own(name):
     make = TARGETS[name]
     generate = "all" if name == "mobilenet_v3_small" else "conv"

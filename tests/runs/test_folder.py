@@ -28,8 +28,8 @@ from hyperrun.config import (
 )
 from hyperrun.config.typed import ADDED_LATER, schemas
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.runs.folder import RunFolder, find_run, write_beside
+from tests.composed import compose_config
 
 FREE_OF_RESULT = {
     "outputs",
@@ -167,6 +167,7 @@ def test_keys_added_later_have_their_value_from_before_as_default():
         assert values == added
 
 
+@pytest.mark.slow
 def test_the_hash_does_not_depend_on_the_process():
     code = "from hyperrun.hydra_app.compose import compose_config as c; from hyperrun.config import run_hash as h;"
     command = [sys.executable, "-c", f"{code} print(h(c([])))"]

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Images, Tasks
 from hyperrun.targets import build_target, takes_coordinates
 from hyperrun.targets.siren import Siren, pixel_centres
+from tests.composed import compose_config
 
 
 def made(out_channels: int = 3, hidden_size: int = 256, layers: int = 5, hidden: float = 30.0) -> Siren:

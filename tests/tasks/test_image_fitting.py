@@ -10,13 +10,13 @@ import torch
 
 from hyperrun.data import inputs_of, load_images, looks_of, names_of
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import count_parameters
 from hyperrun.models import build_model
 from hyperrun.tasks import build_task
 from hyperrun.tasks.image_fitting import ImageFitting, all_pixels, batch_sizes, colours_of, psnr
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
+from tests.composed import compose_config
 
 WORLD = World(0, 1, torch.device("cpu"))
 FLOAT = Precision("float32", "", "cpu")

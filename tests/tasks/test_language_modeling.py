@@ -12,12 +12,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from hyperrun.errors import UserError, printable
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import hypernetize
 from hyperrun.tasks.carried import example_dims, on_tensors, parted
 from hyperrun.tasks.language_modeling import LanguageLoss, LanguageModeling, sample
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
+from tests.composed import compose_config
 
 WORLD = World(0, 1, torch.device("cpu"))
 FLOAT = Precision("float32", "", "cpu")

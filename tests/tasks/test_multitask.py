@@ -13,7 +13,6 @@ from torch import nn
 
 from hyperrun import cli
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import ConditionalModel, count_parameters, materialize
 from hyperrun.inputs import Images, Tasks
 from hyperrun.models import build_model
@@ -21,6 +20,7 @@ from hyperrun.tasks import build_task
 from hyperrun.tasks.multitask import MultiTask, MultiTaskLoss, logits_of_tasks, weights_of
 from hyperrun.training.distributed import join_world
 from hyperrun.training.precision import choose_precision
+from tests.composed import compose_config
 
 SMALL = ["target.hidden=[8]", "hypernet.hidden=[8]", "hypernet.z_dim=4", "hypernet.chunk_size=32"]
 
@@ -128,6 +128,7 @@ def test_a_continual_run_that_is_resumed_equals_one_that_was_not():
             assert torch.equal(second.model.state_dict()[name], value), (stop, name)
 
 
+@pytest.mark.slow
 def test_the_regularizer_prevents_forgetting():
     """Four tasks later, the first is still known with the regularizer, and was not without."""
     first_task, forgotten = {}, {}

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import hyper_layers
 from hyperrun.tasks.mixture_density import negative_log_density
 from hyperrun.tasks.stroke_modeling import StrokeLoss, StrokeModeling, StrokeScale, nats_of_points, sample_strokes
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
+from tests.composed import compose_config
 
 WORLD = World(0, 1, torch.device("cpu"))
 FLOAT = Precision("float32", "", "cpu")

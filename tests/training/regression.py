@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.config import Config
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.runs.folder import RunFolder
 from hyperrun.tracking.console import Console
 from hyperrun.tracking.wandb_run import WandbRun
@@ -26,6 +25,7 @@ from hyperrun.training.precision import Precision
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.stop import StopRequest
 from hyperrun.training.task import Task
+from tests.composed import compose_config
 
 WORLD = World(0, 1, torch.device("cpu"))
 FLOAT32 = Precision("float32", "", "cpu")

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from hyperrun.config import DECAY_KINDS, Config, OptimConfig
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.hypernets import HyperModel, StaticConfig, with_hypernet
 from hyperrun.inputs import Images
 from hyperrun.targets import build_target
@@ -37,6 +36,7 @@ from hyperrun.training.schedules import (
     OneCycleSchedule,
     lr_factor,
 )
+from tests.composed import compose_config
 
 STATIC = StaticConfig("static", "conv", [], ["*shortcut*", "*downsample*"], 4, None, [4, 4], "variance_matched")
 COMMON: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.0, "decay_on": ["weights", "hypernet"], "generated_l2": 0.0}

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.commands import bench
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.tasks import build_task
 from hyperrun.training.meter import Meter
 from hyperrun.training.precision import Precision
@@ -19,6 +18,7 @@ from hyperrun.training.schedules import MultiStepSchedule
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.step import StepDone, TrainingStep
 from hyperrun.training.task import Task
+from tests.composed import compose_config
 from tests.training.regression import FLOAT32, WORLD, Regression, Run, config, regression, trained, weights
 
 FP16 = Precision("fp16", "", "cpu")

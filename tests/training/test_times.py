@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from hyperrun.training import recorder
@@ -47,6 +48,7 @@ def test_a_step_that_compiles_is_warm_up(tmp_path, monkeypatch):
     assert state.timed_steps == 8 - 3 - 1 and state.timed_examples == 4 * 4
 
 
+@pytest.mark.slow
 def test_compilations_are_counted():
     """In a process of its own, where nothing has been compiled; 'eager' needs no C++ compiler."""
     code = """

@@ -13,12 +13,12 @@ from hyperrun.analyze.recurrent import stroke_states
 from hyperrun.analyze.recurrent.density_map import WIDEST, density_map
 from hyperrun.analyze.recurrent.states import recurrent_target
 from hyperrun.analyze.recurrent.stroke_states import StrokeReading, read_strokes
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Strokes
 from hyperrun.models import build_model
 from hyperrun.pictures.pen import positions
 from hyperrun.targets.recurrent import RecurrentStrokes
 from hyperrun.tasks.mixture_density import log_mixture, mixture, negative_log_density
+from tests.composed import compose_config
 from tests.hypernets.test_dynamic import randomize
 
 SIZE = ("data=font_strokes", "target.hidden_size=6", "target.mixtures=3")

@@ -19,12 +19,12 @@ from hyperrun.analyze.recurrent.stroke_study import held_out, reads_strokes, stu
 from hyperrun.analyze.recurrent.text_study import is_recurrent
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, make_strokes
 from hyperrun.errors import UserError
-from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import Strokes
 from hyperrun.load import LoadedRun
 from hyperrun.models import build_model
 from hyperrun.runs.folder import RunFolder
 from hyperrun.tasks.stroke_modeling import StrokeScale
+from tests.composed import compose_config
 from tests.hypernets.test_dynamic import randomize
 from tests.pictures import texts_outside
 

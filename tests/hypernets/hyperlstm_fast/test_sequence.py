@@ -85,6 +85,7 @@ def test_compiled_phases_equal_step_by_step(norm, z_dim, z_from, dropout):
     assert compiled_phases.why_not_compiled() is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager_phases")
 def test_gradients_agree_with_finite_differences():
     for norm in (False, True):
