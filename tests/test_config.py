@@ -82,6 +82,16 @@ def test_every_choice_composes_and_is_typed(name):
     assert run_hash(config) == HASHES[choice(name)]
 
 
+def test_numbers_that_enter_the_network_are_dropped_of_text_only():
+    """Section 4.5 of the paper has no such dropout, and a point without its dx is another point. What is typed wins."""
+
+    def dropout_in(*line: str) -> float:
+        return compose_config(["model=hyperlstm", *line]).target.dropout_in  # type: ignore[attr-defined]
+
+    assert dropout_in("data=font_strokes") == dropout_in("data=strokes", "target=recurrent") == 0
+    assert dropout_in("data=ptb_char") == dropout_in("data=font_strokes", "target.dropout_in=0.1") == 0.1
+
+
 @pytest.mark.parametrize("typed", [line for line in HASHES if " " in line])
 def test_a_preset_for_text_has_the_hash_it_always_had(typed):
     assert run_hash(compose_config(typed.split())) == HASHES[typed]

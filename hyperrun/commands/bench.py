@@ -24,7 +24,6 @@ from hyperrun.runs.naming import NAMES, labels
 from hyperrun.runs.reading import computed_keys
 from hyperrun.targets import takes_coordinates
 from hyperrun.tasks import Task, build_task
-from hyperrun.tasks.stroke_modeling import StrokeModeling, sample_strokes
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.environment import device_name, git_commit
 from hyperrun.training.distributed import World, join_world
@@ -112,8 +111,8 @@ class Contender:
     precision: str
     memory: float | None
     """MiB of GPU memory that its first steps took at most; None on a CPU."""
-    sample: Callable[[], None] | None
-    """Draws DRAWN points for each of SIDE_BY_SIDE sequences; None of models that draw no strokes."""
+    draw: Callable[[int, int], Any] | None
+    """See Task.drawer."""
 
 
 def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any
                 "step_s_quartiles": quartiles(seconds),
                 "examples_per_s": one.examples / statistics.median(seconds),
                 "gpu_memory_mib": one.memory,
-                "drawn_points_per_s": points_per_s(one.sample, rounds),
+                "drawn_points_per_s": points_per_s(one.draw, rounds),
                 "direct": direct,
                 "ratio": statistics.median(ratios) if ratios else None,
                 "ratio_quartiles": quartiles(ratios),
@@ -174,26 +173,16 @@ def contender(config: Config, world: World) -> Contender:
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     trainable = count_parameters(task.model).trainable
     examples = task.examples_per_batch * config.trainer.accumulate
-    return Contender(step, trainable, examples, task.unit, precision.name, memory, sampling(task, precision))
+    return Contender(step, trainable, examples, task.unit, precision.name, memory, task.drawer(precision))
 
 
-def sampling(task: Task, precision: Precision) -> Callable[[], None] | None:
-    """Return what draws DRAWN points for each of SIDE_BY_SIDE sequences; None of models that draw no strokes."""
-    if not isinstance(task, StrokeModeling):
-        return None
-
-    def one() -> None:
-        sample_strokes(task.model, SIDE_BY_SIDE, temperature=1.0, seed=0, max_points=DRAWN, precision=precision)
-
-    return one
-
-
-def points_per_s(sample: Callable[[], None] | None, rounds: int) -> float | None:
+def points_per_s(draw: Callable[[int, int], Any] | None, rounds: int) -> float | None:
     """Return how many points are drawn in a second, of all sequences together: the median of so many rounds."""
-    if sample is None:
+    if draw is None:
         return None
-    sample()  # what is made at the first call is not to count
-    return SIDE_BY_SIDE * DRAWN / statistics.median(in_turn({"sample": sample}, rounds, warm_up=0)["sample"])
+    # what is made at the first call is not to count
+    seconds = in_turn({"draw": lambda: draw(SIDE_BY_SIDE, DRAWN)}, rounds, warm_up=1)["draw"]
+    return SIDE_BY_SIDE * DRAWN / statistics.median(seconds)
 
 
 def training_step(task: Task, config: Config, precision: Precision, world: World) -> Callable[[], None]:

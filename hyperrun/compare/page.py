@@ -23,11 +23,12 @@ from hyperrun.compare.table import (
     step_text,
 )
 from hyperrun.errors import printable
+from hyperrun.pictures.html import POLICY, html_page
 from hyperrun.pictures.style import picture
 from hyperrun.runs.naming import differing_keys, setting
 from hyperrun.runs.reading import Run, Runs
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+LOADED = f"{POLICY}; script-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page: nothing but what is in it."""
 
 
@@ -42,25 +43,15 @@ def page(runs: Runs, comparisons: list[Comparison]) -> str:
     named = [f"{c.data}, {c.metric.name}" if names.count(c.data) > 1 else c.data for c in comparisons]
     links = "".join(f'<a href="#data-{i}">{_text(name)}</a>' for i, name in enumerate(named))
     what = f"{len(runs.finished)} finished runs in {sum(len(c.groups) for c in comparisons)} groups of seeds"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<link rel="icon" href="data:,">
-<title>hyperrun compare</title>
-<style>{STYLE}</style>
-</head>
-<body>
+    body = f"""\
 <header><h1>Parameters against accuracy</h1><p>{what}, hyperrun {__version__}.</p><nav>{links}</nav></header>
 <main>
 {"".join(sections)}
 </main>
 <script>{SCRIPT}</script>
-</body>
-</html>
 """
+    icon = '<link rel="icon" href="data:,">\n'
+    return html_page("hyperrun compare", STYLE, body, policy=LOADED, head=icon)
 
 
 def section(number: int, comparison: Comparison) -> str:

@@ -48,6 +48,14 @@ With that value a key is not in the hash, so that runs from before it are found 
 its dataclass needs this value as its default."""
 
 
+def by_data(values: DictConfig, otherwise: Any, *, _root_: DictConfig) -> Any:
+    """Return the value for the kind of the config's data: ${by_data:{strokes:0.0},0.1} is 0 on strokes, else 0.1."""
+    return values.get(OmegaConf.select(_root_, "data.kind"), otherwise)
+
+
+OmegaConf.register_new_resolver("by_data", by_data, replace=True)
+
+
 def schemas(group: str) -> dict[str, Any]:
     """Return kind -> dataclass of one of GROUPS, those of plugins that have been imported among them."""
     if group == "tracking":

@@ -21,6 +21,8 @@ still exactly 0.1 at the start.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 from hyperrun.config import HypernetConfig, check_positive, check_probability
 from hyperrun.errors import choose
 from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, Weights
+from hyperrun.hypernets.hyperlstm_fast.held_weights import HeldWeights
 from hyperrun.hypernets.hyperlstm_fast.phases import INLINE_Z, CellSpec
 from hyperrun.hypernets.hyperlstm_fast.sequence import Call, run_sequence
 from hyperrun.targets.recurrent import (
@@ -139,6 +142,8 @@ class HyperLSTMLayer(nn.Module):
         super().__init__()
         self.units, self.dropout, self.forget_bias = layer.units, layer.dropout, layer.forget_bias
         self.z_from, self.fast, self.pool = cfg.z_from, cfg.fast == "auto", Pool()
+        self.hold = False  # see weights_held
+        self.held: HeldWeights | None = None
         self.w_x, self.w_h, self.norm = layer.w_x, layer.w_h, layer.norm
         self.bias = nn.Parameter(torch.zeros(4 * layer.units)) if layer.bias is None else layer.bias
         self.hypernet = LSTMHypernet(len(layer.w_x), layer.units, layer.norm is not None, cfg)
@@ -179,23 +184,40 @@ class HyperLSTMLayer(nn.Module):
         if self.fast and worth_it(x):
             return self.run_fast(x, state, kept, hyper_kept, lengths)  # pyright: ignore
         states = [state]
+        if self.hold and self.fast and not (self.training or torch.is_grad_enabled()):
+            held = self.held_weights(x)
+            with torch.autocast(x.device.type, enabled=False):
+                for x_t in x.unbind():
+                    states.append(held.step(x_t, states[-1]))
+            return outputs_and_last(states, lengths)
         for t, x_t in enumerate(x.unbind()):
             masks = (None if kept is None else kept[t], None if hyper_kept is None else hyper_kept[t])
             states.append(self.step(x_t, states[-1], *masks))
         return outputs_and_last(states, lengths)
+
+    def weights(self) -> Weights:
+        """Return the parameters as hyperlstm_fast takes them."""
+        cell, embed = self.hypernet.cell, self.hypernet.embed
+        norms, cell_norms = (() if n is None else tuple(n.parameters()) for n in (self.norm, cell.norm))
+        return Weights(
+            self.w_x, self.w_h, self.bias, cell.w_x, cell.w_h, cell.bias, embed.w_z, embed.b_z, self.hypernet.w_d,
+            norms, cell_norms,
+        )  # fmt: skip
+
+    def held_weights(self, x: Tensor) -> HeldWeights:
+        """Return what takes the steps of x [T, B, I] within weights_held."""
+        rows, product = x.shape[1], product_type(x, self.w_h)
+        if self.held is None or (self.held.rows, self.held.product) != (rows, product):
+            forget = self.forget_bias, self.hypernet.cell.forget_bias
+            self.held = HeldWeights(self.weights(), *forget, self.z_from == "new", rows, product)
+        return self.held
 
     @torch.compiler.disable
     def run_fast(
         self, x: Tensor, state: State, kept: Tensor | None, hyper_kept: Tensor | None, lengths: Tensor | None
     ) -> tuple[Tensor, State]:
         """Do the same as the loop over `step` by hyperlstm_fast. The masks are those of all steps, [T, B, units]."""
-        cell, embed = self.hypernet.cell, self.hypernet.embed
-        norms, cell_norms = (() if n is None else tuple(n.parameters()) for n in (self.norm, cell.norm))
-        weights = Weights(
-            self.w_x, self.w_h, self.bias, cell.w_x, cell.w_h, cell.bias, embed.w_z, embed.b_z, self.hypernet.w_d,
-            norms, cell_norms,
-        )  # fmt: skip
-        device, inline = x.device.type, embed.z_dim <= INLINE_Z
+        cell, inline = self.hypernet.cell, self.hypernet.embed.z_dim <= INLINE_Z
         call = Call(
             CellSpec(self.norm is not None, 0.0 if kept is None else self.dropout, self.forget_bias, inline),
             CellSpec(cell.norm is not None, 0.0 if hyper_kept is None else cell.dropout, cell.forget_bias),
@@ -203,11 +225,31 @@ class HyperLSTMLayer(nn.Module):
             kept,
             hyper_kept,
             lengths,
-            torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.w_h.dtype,
+            product_type(x, self.w_h),
             self.pool,
             torch.is_grad_enabled() and any(p.requires_grad for p in (x, *state, *self.parameters())),
         )
-        return run_sequence(call, x, state, weights)
+        return run_sequence(call, x, state, self.weights())
+
+
+@contextmanager
+def weights_held(model: nn.Module) -> Iterator[None]:
+    """Within the block no weight of the model may change. Its HyperLSTMs put theirs together once for all single steps
+    that they take without gradients in eval mode, which makes these faster and changes results by rounding alone."""
+    layers = [layer for layer in model.modules() if isinstance(layer, HyperLSTMLayer)]
+    for layer in layers:
+        layer.hold = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.hold, layer.held = False, None
+
+
+def product_type(x: Tensor, weight: Tensor) -> torch.dtype:
+    """Return the type in which the matrix products of x are done."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def worth_it(x: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hyperrun.data.kinds import StrokeData
 from hyperrun.data.strokes.loader import Batch, StrokeLoader
 from hyperrun.data.strokes.sets import in_unit_of_file
 from hyperrun.errors import UserError
+from hyperrun.hypernets.hyper_layers import weights_held
 from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.tasks.carried import State, example_dims, on_tensors, saved, taken_up
@@ -151,6 +152,9 @@ class StrokeModeling(Task):
         """Return what summary.json says about the data."""
         return self.strokes.facts()
 
+    def warnings(self) -> list[str]:
+        return list(self.strokes.notes)
+
     def memory(self) -> int | None:
         """Return about how many bytes of memory this process's training takes; None where that is not foreseen."""
         rows, steps = self.loader.batch_size // self.world.size, self.loader.lengths[-1] - 1
@@ -180,6 +184,12 @@ class StrokeModeling(Task):
         sum_over_ranks(total, self.world)
         of = self.strokes.splits[split]
         return {"nats": total.item() / len(of), "nats_per_point": total.item() / of.predicted}
+
+    def drawer(self, precision: Precision) -> Callable[[int, int], list[Tensor]]:
+        def draw(n: int, points: int) -> list[Tensor]:
+            return sample_strokes(self.model, n, temperature=1.0, seed=0, max_points=points, precision=precision)
+
+        return draw
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it."""
@@ -229,9 +239,10 @@ def sample_strokes(
     model.eval()
     state: State = None
     drawn = [torch.zeros(n, 3)]
-    for step in range(max_points):
-        with precision.autocast():
-            outputs, state = model(drawn[-1][:, None].to(device), state)
-        drawn.append(draw(outputs[:, -1].cpu(), uniform[step], normal[step], temperature))
+    with weights_held(model):
+        for step in range(max_points):
+            with precision.autocast():
+                outputs, state = model(drawn[-1][:, None].to(device), state)
+            drawn.append(draw(outputs[:, -1].cpu(), uniform[step], normal[step], temperature))
     model.train(was_training)
     return list(torch.stack(drawn, 1).unbind())

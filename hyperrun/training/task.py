@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from torch import nn
@@ -94,6 +94,11 @@ class Task(ABC):
         return None
 
     # ---------------------------------------------------------------- results
+
+    def drawer(self, precision: Precision) -> Callable[[int, int], Any] | None:
+        """Return what draws from the model so many sequences, side by side, of so many points each, for `hyperrun
+        bench` to time; None of models that draw no sequences of points."""
+        return None
 
     @abstractmethod
     def evaluate(self, split: str, precision: Precision) -> dict[str, float]:

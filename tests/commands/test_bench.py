@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from hyperrun.commands.bench import bench, quartiles, training_step, with_twins
+from hyperrun.commands.bench import bench, quartiles, table, training_step, with_twins
 from hyperrun.tasks import build_task
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import choose_precision
@@ -58,6 +59,17 @@ def test_a_twin_that_is_named_is_taken() -> None:
 def test_what_has_no_twin_stands_alone(line: list[str]) -> None:
     (row,) = bench([compose_config(line)], WORLD, rounds=1)["rows"]
     assert row["ratio"] is None and row["step_s"] > 0 and row["step_s_quartiles"] is None
+    assert row["drawn_points_per_s"] is None
+
+
+def test_how_fast_strokes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperrun.commands.bench.DRAWN", 3)
+    points = np.random.default_rng(0).normal(size=(60, 3)) * [1, 1, 0]
+    np.savez(tmp_path / "walks.npz", points=points, offsets=np.arange(0, 61, 6))
+    line = ["model=lstm", "data=strokes", f"data.path={tmp_path / 'walks.npz'}", "target.hidden_size=8"]
+    report = bench([compose_config([*line, "target.mixtures=2", "trainer.batch_size=4"])], WORLD, rounds=1)
+    assert report["rows"][0]["drawn_points_per_s"] > 0
+    assert "draws 8 side by side" in [column.header for column in table(report).columns]
 
 
 def test_a_step_learns() -> None:

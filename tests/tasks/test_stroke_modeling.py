@@ -268,6 +268,16 @@ def test_mixtures_are_not_for_text() -> None:
         counted(compose_config(["model=lstm", "data=ptb_char", "target.mixtures=5"]))
 
 
+def test_what_is_odd_about_the_strokes_is_said_before_training(task_of: TaskOf, tmp_path: Path) -> None:
+    assert task_of().warnings() == []
+    with np.load(tmp_path / "walks.npz") as file:
+        points, offsets = file["points"], file["offsets"]
+    points[offsets[30] + 1, 0] = 1e5
+    np.savez(tmp_path / "walks.npz", points=points, offsets=offsets)
+    (said,) = task_of().warnings()
+    assert "walks.npz: points: sequence 30: point 1 is (100000, " in said and "a mistake? data.max_jump=N" in said
+
+
 def test_a_set_without_a_test_split_says_so(task_of: TaskOf) -> None:
     assert task_of().splits == ("val", "test")
     task = task_of("data.test_fraction=0")

@@ -8,12 +8,12 @@ from html import escape
 
 from torch import Tensor
 
+from hyperrun.pictures.html import html_page
+
 FULL = 0.99
 """Quantile of a row's changes at which its colour is full."""
 
 CHANGE = "||d<sub>h</sub>(t) &minus; d<sub>h</sub>(t&minus;1)||<sub>2</sub>"
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def numbers_of(changes: Tensor) -> dict[str, float]:
@@ -48,28 +48,17 @@ def legend_item(gate: str, colour: str, numbers: Mapping[str, float]) -> str:
     )
 
 
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; padding: 1rem 2rem 3rem; max-width: 60rem; background: #fff; color: #202124;
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.2rem; }
+ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; font-size: .85rem; }
+li b { display: inline-block; width: 1em; height: .7em; margin-right: .4em; }
+"""
+
+
 def page(title: str, style: str, body: str) -> str:
     """Return an HTML page that needs no network. title: text; style, body: further CSS and what stands below the title,
     with a newline at the end."""
-    title = escape(title, quote=True)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light; }}
-body {{ margin: 0 auto; padding: 1rem 2rem 3rem; max-width: 60rem; background: #fff; color: #202124;
-  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }}
-h1 {{ font-size: 1.2rem; }}
-ul {{ list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; font-size: .85rem; }}
-li b {{ display: inline-block; width: 1em; height: .7em; margin-right: .4em; }}
-{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}</body>
-</html>
-"""
+    return html_page(title, STYLE + style, f"<h1>{escape(title)}</h1>\n{body}")

@@ -25,7 +25,7 @@ def write_samples(loaded: LoadedRun, drawn: Sequence[Tensor], title: str, path: 
     """Write what a run's model has drawn as a PNG and, if `svg`, as an SVG beside it; return the paths.
 
     The sequences stand below each other; below each of a HyperLSTM is a strip of the changes of its recurrent weights
-    (figure 7 of Ha et al.); of several layers, those of the last.
+    (figure 7 of Ha et al.); of several layers, those of the last, and the title says so.
 
     drawn: float32 [n, 3] each, normalized. path: of the PNG.
 
@@ -38,10 +38,11 @@ def write_samples(loaded: LoadedRun, drawn: Sequence[Tensor], title: str, path: 
         f"{n + 1}" if len(one) == len(whole) else f"{n + 1}: not finite from point {len(one) + 1:,} on"
         for n, (one, whole) in enumerate(zip(points, drawn, strict=True))
     ]
+    layer, found = last_changes(loaded, drawn)
     changes = {
-        gate: [values[: len(one)] for values, one in zip(each, points, strict=True)]
-        for gate, each in last_changes(loaded, drawn).items()
+        gate: [values[: len(one)] for values, one in zip(each, points, strict=True)] for gate, each in found.items()
     }
+    title += f"; strips of {layer}" if layer else ""
     sheet = make_pen_strip(title, points, labels, changes).sheet()
     files = {path: picture(sheet.figure(), "png")}
     if svg:
@@ -55,12 +56,18 @@ def write_samples(loaded: LoadedRun, drawn: Sequence[Tensor], title: str, path: 
     return list(files)
 
 
-def last_changes(loaded: LoadedRun, drawn: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-    """Return how much the weights of the last layer whose weights change did so at each point: gate -> of each
-    sequence [n]; empty where none do. The model reads again what it has drawn, in float32."""
+def last_changes(loaded: LoadedRun, drawn: Sequence[Tensor]) -> tuple[str, dict[str, list[Tensor]]]:
+    """Return how much the weights of the last layer whose weights change did so at each point: which layer that is of
+    several ("layer 2 of 3", of one ""), and gate -> of each sequence [n]; empty where no weights change.
+
+    The model reads again what it has drawn, in float32.
+    """
     target = recurrent_target(loaded.model)
     if not isinstance(target, RecurrentStrokes) or loaded.config.hypernet.kind != "dynamic":
-        return {}
+        return "", {}
     device = target.output.weight.device
-    changes = [layer for layer in read_strokes(target, [one.to(device) for one in drawn]).changes if layer]
-    return changes[-1] if changes else {}
+    layers = read_strokes(target, [one.to(device) for one in drawn]).changes
+    number = max((n for n, changes in enumerate(layers, 1) if changes), default=0)
+    if not number:
+        return "", {}
+    return f"layer {number} of {len(layers)}" if len(layers) > 1 else "", layers[number - 1]

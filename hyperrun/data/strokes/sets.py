@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,10 @@ from hyperrun.errors import UserError, printable
 from hyperrun.inputs import Strokes
 
 SPLITS = ("train", "val", "test")
+
+FAR, MOST_MOVES = 10.0, 0.999
+"""A move so many times as far as this part of the training set's moves go at most is odd, and said to be. In Omniglot
+and IAM-OnDB, lifts of the pen from line to line included, no move is more than 6 times as far."""
 
 FARTHEST = 1e9
 """Standard deviations: with a larger offset the density of a point (in float32) is no number for every output."""
@@ -98,6 +102,8 @@ class StrokeSet:
     """What was done to sequences of the file -> how often, over all splits: see facts."""
     edition: str | None = None
     """Which edition it is, where there are several ("matplotlib 3.10.0")."""
+    notes: Sequence[str] = ()
+    """What is odd about it, and its user should hear before training."""
 
     @property
     def inputs(self) -> Strokes:
@@ -177,8 +183,7 @@ def make_strokes(
     for found in kept.values():
         digest.update(found.offsets.data)
         digest.update(found.points.data)
-    inner = np.ones(len(kept["train"].points), bool)
-    inner[kept["train"].offsets[:-1]] = False
+    inner = moves(kept["train"])
     columns = [kept["train"].points[inner, axis].astype(np.float64) for axis in (0, 1)]
     mean, std = (np.array([measure(column) for column in columns]) for measure in (np.mean, np.std))
     for axis, spread in zip(("dx", "dy"), std, strict=True):
@@ -188,6 +193,7 @@ def make_strokes(
             )
     for found in kept.values():
         refuse_too_far(found, mean, std)
+    notes = far_moves(kept) if cfg.max_jump is None else []
     splits = {split: normalized(found, mean, std) for split, found in kept.items()}
     return StrokeSet(
         name,
@@ -200,6 +206,7 @@ def make_strokes(
         fingerprint=digest.hexdigest()[:8],
         left_out={what: count for what, count in left_out.items() if count},
         edition=edition,
+        notes=notes,
     )
 
 
@@ -278,17 +285,45 @@ def refuse_too_far(raw: RawStrokes, mean: np.ndarray, std: np.ndarray) -> None:
     Raises:
         UserError: there is one; names the first.
     """
-    far: np.ndarray = np.any(np.abs(raw.points[:, :2] - mean) > FARTHEST * std, axis=1)
-    far[raw.offsets[:-1]] = False
+    far = moves(raw) & np.any(np.abs(raw.points[:, :2] - mean) > FARTHEST * std, axis=1)
     if far.any():
-        i = int(having(raw, far).argmax())
-        at = int(far.argmax())
-        dx, dy = raw.points[at, :2].tolist()
         raise UserError(
-            f"{called(raw, i)}: point {at - int(raw.offsets[i]):,} is ({dx:g}, {dy:g}) away from the one before it, "
-            f"over {FARTHEST:g} standard deviations of the training set; data.max_jump=N with data.bad_jumps=drop or "
-            "clip leaves such moves out"
+            f"{move_at(raw, int(far.argmax()))}, over {FARTHEST:g} standard deviations of the training set; "
+            "data.max_jump=N with data.bad_jumps=drop or clip leaves such moves out"
         )
+
+
+def far_moves(splits: Mapping[str, RawStrokes]) -> list[str]:
+    """Return in a line or none that there are moves, in any split, that are FAR times as far as nearly all of the
+    training set's, and which is the farthest: a mistake in the data, perhaps."""
+    sizes = {name: np.abs(raw.points[:, :2]).max(1, initial=0) * moves(raw) for name, raw in splits.items()}
+    usual = float(np.quantile(sizes["train"][moves(splits["train"])], MOST_MOVES, method="lower"))
+    counts = {name: int((size > FAR * usual).sum()) for name, size in sizes.items()}
+    if not usual or not any(counts.values()):
+        return []
+    split = max(sizes, key=lambda name: sizes[name].max())
+    at = int(sizes[split].argmax())
+    many, times = sum(counts.values()), sizes[split][at] / usual
+    said = f"{times:,.0f}" if times < 1e6 else f"{times:.0e}"
+    return [
+        f"{move_at(splits[split], at)}, {said} times as far as {MOST_MOVES:.1%} of the moves go at most "
+        f"({many:,} move{'s' * (many > 1)} over {FAR:g} times): a mistake? data.max_jump=N with data.bad_jumps=drop or "
+        "clip leaves such moves out"
+    ]
+
+
+def moves(raw: RawStrokes) -> np.ndarray:
+    """Return which points are moves from another: all but the first of each sequence, bool [N]."""
+    found = np.ones(len(raw.points), bool)
+    found[raw.offsets[:-1][np.diff(raw.offsets) > 0]] = False
+    return found
+
+
+def move_at(raw: RawStrokes, at: int) -> str:
+    """Say where point `at` of a split is: the sequence, its number there, and how far it is from the one before it."""
+    i = int(np.searchsorted(raw.offsets, at, side="right")) - 1
+    dx, dy = raw.points[at, :2].tolist()
+    return f"{called(raw, i)}: point {at - int(raw.offsets[i]):,} is ({dx:g}, {dy:g}) away from the one before it"
 
 
 def having(raw: RawStrokes, wrong: np.ndarray) -> np.ndarray:
@@ -305,8 +340,7 @@ def handle_jumps(raw: RawStrokes, most: float, what: str, bad: np.ndarray, left_
         UserError: the config refuses them.
     """
     none = np.zeros(len(bad), bool)
-    jumps = (np.abs(raw.points[:, 0]) > most) | (np.abs(raw.points[:, 1]) > most)
-    jumps[raw.offsets[:-1][np.diff(raw.offsets) > 0]] = False  # where a sequence begins is no jump
+    jumps = moves(raw) & (np.abs(raw.points[:, :2]).max(1, initial=0) > most)
     jumps &= ~np.repeat(bad, np.diff(raw.offsets))
     with_jumps = having(raw, jumps)
     if not with_jumps.any():
@@ -318,13 +352,9 @@ def handle_jumps(raw: RawStrokes, most: float, what: str, bad: np.ndarray, left_
     if what == "drop":
         left_out["dropped_jumps"] += int(with_jumps.sum())
         return with_jumps
-    i = int(with_jumps.argmax())
-    begin = int(raw.offsets[i])
-    at = begin + int(jumps[begin:].argmax())
-    dx, dy = raw.points[at, :2].tolist()
     raise UserError(
-        f"{called(raw, i)}: point {at - begin:,} is ({dx:g}, {dy:g}) away from the one before it, over "
-        f"data.max_jump={most:g}; data.bad_jumps=drop leaves such sequences out, clip cuts the move"
+        f"{move_at(raw, int(jumps.argmax()))}, over data.max_jump={most:g}; data.bad_jumps=drop leaves such sequences "
+        "out, clip cuts the move"
     )
 
 
@@ -332,7 +362,8 @@ def what_is_bad(raw: RawStrokes, i: int) -> str:
     """Say what is wrong with sequence i, by its file, number and point."""
     begin, end = int(raw.offsets[i]), int(raw.offsets[i + 1])
     if end - begin < 2:
-        return f"{called(raw, i)} has {end - begin} points, and it takes two to predict one from the other"
+        count = "1 point" if end - begin == 1 else f"{end - begin} points"
+        return f"{called(raw, i)} has {count}, and it takes two to predict one from the other"
     for at, point in enumerate(raw.points[begin:end]):
         for what, value in zip(("dx", "dy", "pen up"), point.tolist(), strict=True):
             if not np.isfinite(value):

@@ -46,6 +46,14 @@ class Weights(NamedTuple):
     """Of the hyper cell."""
 
 
+def norm_by_gate(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return a cell's norms as lstm_update takes them; () where there are none."""
+    if not vectors:
+        return ()
+    gain, shift, *cell = vectors
+    return *gain.chunk(4), *shift.chunk(4), *cell
+
+
 class Step(NamedTuple):
     """Views of the blocks for one step, made once: making them costs as much as a small product."""
 

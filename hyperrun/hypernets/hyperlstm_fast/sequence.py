@@ -20,14 +20,14 @@ The derivative of a phase is torch.func.vjp of the phase itself, compiled as one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, RepeatedProduct, Weights, Workspace
+from hyperrun.hypernets.hyperlstm_fast.blocks import Pool, RepeatedProduct, Weights, Workspace, norm_by_gate
 from hyperrun.hypernets.hyperlstm_fast.compiled_phases import compiled
 from hyperrun.hypernets.hyperlstm_fast.phases import (
     CellSpec,
@@ -212,17 +212,8 @@ def make_scales(call: Call, ws: Workspace, w: Weights, z: Tensor) -> tuple[Tenso
 
 def by_gate(w: Weights) -> tuple[tuple[Tensor, ...], ...]:
     """Return hyper bias, hyper norms, bias, norms as the phases take them."""
-
-    def chunks(vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        gain, shift, *cell = vectors
-        return *gain.chunk(4), *shift.chunk(4), *cell
-
-    return (
-        () if w.cell_bias is None else w.cell_bias.chunk(4),
-        chunks(w.cell_norms) if w.cell_norms else (),
-        w.bias.chunk(4),
-        chunks(w.norms) if w.norms else (),
-    )
+    cell_bias = () if w.cell_bias is None else w.cell_bias.chunk(4)
+    return cell_bias, norm_by_gate(w.cell_norms), w.bias.chunk(4), norm_by_gate(w.norms)
 
 
 def by_step(kept: Tensor | None, length: int) -> list[tuple[Tensor, ...]]:

@@ -14,6 +14,7 @@ import torch
 from hyperrun.analyze.findings import Findings, Reader
 from hyperrun.analyze.recurrent import stroke_study
 from hyperrun.analyze.recurrent.pen_strip import COLD, cold, make_pen_strip, pen_page
+from hyperrun.analyze.recurrent.stroke_samples import last_changes, write_samples
 from hyperrun.analyze.recurrent.stroke_study import held_out, reads_strokes, study_strokes
 from hyperrun.analyze.recurrent.text_study import is_recurrent
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, make_strokes
@@ -131,6 +132,25 @@ def test_what_is_read(strokes: StrokeSet, monkeypatch: pytest.MonkeyPatch) -> No
     assert findings.notes == ["lstm: data=font_strokes has changed since this run was trained"]
     with pytest.raises(UserError, match="data=font_strokes has no test split"):
         held_out("lstm", run, Reader("test", 2), findings)
+
+
+# ---------------------------------------------------------------- samples
+
+
+@pytest.mark.parametrize(
+    ("layers", "only", "said"),
+    [(1, "", None), (2, "", "layer 2 of 2"), (3, "hypernet.include=[layers.1]", "layer 2 of 3")],
+)
+def test_a_sample_says_which_layer_its_strips_are_of(
+    strokes: StrokeSet, tmp_path: Path, layers: int, only: str, said: str | None
+) -> None:
+    run = loaded(strokes, "model=hyperlstm", *HYPER, f"target.layers={layers}", *filter(None, [only]))
+    drawn = [torch.randn(5, 3), torch.randn(5, 3)]
+    write_samples(run, drawn, "drawn", tmp_path / "a.png", svg=True)
+    title = f"drawn; strips of {said}" if said else "drawn"
+    assert f"<title>{title}</title>" in (tmp_path / "a.svg").read_text()
+    _, changes = last_changes(run, drawn)
+    assert [len(values) for values in changes["i"]] == [5, 5]
 
 
 # ---------------------------------------------------------------- strips

@@ -136,7 +136,7 @@ NAN, INF = float("nan"), float("inf")
         ([GOOD[0], [1, 2, NAN], GOOD[2]], r"sequence 1: point 1: pen up is nan"),
         ([GOOD[0], [1, 2, 2], GOOD[2]], r"sequence 1: point 1: pen up is 2, and must be 0 or 1"),
         ([GOOD[0], [1, 2, 0.5], GOOD[2]], r"sequence 1: point 1: pen up is 0.5, and must be 0 or 1"),
-        ([GOOD[0]], r"sequence 1 has 1 points, and it takes two to predict one from the other"),
+        ([GOOD[0]], r"sequence 1 has 1 point, and it takes two to predict one from the other"),
         ([], r"sequence 1 has 0 points, and it takes two to predict one from the other"),
     ],
 )
@@ -154,7 +154,7 @@ def test_bad_sequences_are_refused_or_dropped(make, bad, message, split):
 def test_a_bad_sequence_is_called_by_its_name(make):
     train = raw(GOOD, OTHER[:1])
     train = RawStrokes(train.points, train.offsets, "FILE", names=["a01-000u-01", "a01-000u\x1b-02"])
-    with pytest.raises(UserError, match="^FILE: sequence 1 \\(a01-000u\N{REPLACEMENT CHARACTER}-02\\) has 1 points"):
+    with pytest.raises(UserError, match="^FILE: sequence 1 \\(a01-000u\N{REPLACEMENT CHARACTER}-02\\) has 1 point,"):
         make(train)
 
 
@@ -189,6 +189,23 @@ def test_an_offset_that_no_density_is_a_number_for_is_named(make):
     ):
         make(raw(GOOD), val=raw(OTHER, far, where="OTHERS"), min_points=3)
     make(raw(GOOD), val=raw(OTHER, far), max_jump=50, bad_jumps="clip")
+
+
+def test_a_move_much_longer_than_nearly_all_is_said(make):
+    """Nothing is refused for it: of some drawings it is a part. Where a sequence begins is no move."""
+    usual = [[9999, 9999, 0], *([n % 7, -n % 5, 0] for n in range(3000))]
+    assert make(raw(usual)).notes == []
+    assert make(raw(usual, [[0, 0, 0], [-60, 0, 1]])).notes == [], "ten times the longest"
+    far = raw(usual, [[0, 0, 0], [61, 0, 0], [2, 900, 1]], where="FILE")
+    (said,) = make(far, val=raw(GOOD, [[0, 0, 0], [0, -61, 1]], where="V")).notes
+    assert said == (
+        "FILE: sequence 1: point 2 is (2, 900) away from the one before it, 150 times as far as 99.9% of the moves go "
+        "at most (3 moves over 10 times): a mistake? data.max_jump=N with data.bad_jumps=drop or clip leaves such "
+        "moves out"
+    )
+    (said,) = make(raw(usual), val=raw(GOOD, [[0, 0, 0], [0, -61, 1]], where="V")).notes
+    assert said.startswith("V: sequence 1: point 1 is (0, -61) away") and "(1 move over 10 times)" in said
+    assert make(far, max_jump=1000).notes == [], "who sets it has looked"
 
 
 def test_a_sequence_that_is_bad_in_two_ways_is_counted_once(make):
