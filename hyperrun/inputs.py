@@ -61,3 +61,16 @@ class Strokes(Inputs):
     """Pen strokes, float32 [B, T, 3]: dx and dy (normalized), and 1 where the pen is lifted after the point, else 0."""
 
     word = "strokes"
+
+
+@dataclass(frozen=True)
+class SentencePairs(Inputs):
+    """Sentences and their translations as numbers of pieces, int64 [B, S] and [B, T]."""
+
+    word = "pairs"
+    source: int
+    """How many pieces the vocabulary of the source has, PAD, BOS, EOS and UNK included."""
+    target: int
+    """How many that of the target has."""
+    shared: bool
+    """Whether both are one vocabulary."""

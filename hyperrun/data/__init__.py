@@ -36,18 +36,21 @@ from hyperrun.config import DataConfig
 # isort: off
 from hyperrun.data import digits, mnist, cifar, svhn, folder, text, corpora  # noqa: F401
 from hyperrun.data.strokes import font_strokes, sketch_rnn, iam_online, own_file  # noqa: F401
+from hyperrun.data.pairs import number_names  # noqa: F401
 
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
-from hyperrun.data.kinds import ImageData, StrokeData, TaskData, TextData
+from hyperrun.data.kinds import ImageData, PairData, StrokeData, TaskData, TextData
 from hyperrun.data.learned import LearnedImages
+from hyperrun.data.pairs.pieces import Pieces
+from hyperrun.data.pairs.sets import PairSet, PairSplit, RawPairs, make_pairs
 from hyperrun.data.sources import Source, data_root
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
 from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import choose
-from hyperrun.inputs import Images, Inputs, Tasks
+from hyperrun.inputs import Images, Inputs, SentencePairs, Tasks
 from hyperrun.paths import expanded
 from hyperrun.registry import choices, register
 
@@ -58,6 +61,11 @@ __all__ = [
     "ImageSet",
     "ImageSplit",
     "LearnedImages",
+    "PairData",
+    "PairSet",
+    "PairSplit",
+    "Pieces",
+    "RawPairs",
     "RawStrokes",
     "StrokeData",
     "StrokeSet",
@@ -72,10 +80,12 @@ __all__ = [
     "inputs_of",
     "load",
     "load_images",
+    "load_pairs",
     "load_strokes",
     "load_tasks",
     "load_text",
     "looks_of",
+    "make_pairs",
     "make_set",
     "make_strokes",
     "make_text",
@@ -99,6 +109,11 @@ ONLY_FEEDING = (
     "eval_burn_in",
     "scale",
     "buckets",
+    "tokens_per_batch",
+    "select",
+    "beam",
+    "alpha",
+    "beta",
 )
 """Keys that do not change what is read, so that a sweep over them reads the set once."""
 KEPT = 2
@@ -110,7 +125,7 @@ Set = TypeVar("Set")
 
 
 def names_of(kind: str) -> list[str]:
-    """Return the names of the registered sets of a kind (images, text, strokes), in the order of their registration."""
+    """Return the names of the registered sets of a kind (images, text, strokes, pairs), as they were registered."""
     return [name for name, one in choices("data").items() if one.schema.KIND == kind]
 
 
@@ -161,6 +176,16 @@ def load_strokes(cfg: StrokeData) -> StrokeSet:
             refuses; a split of which nothing is left.
     """
     return _read_or_kept(choices("data")[choose("set of strokes", cfg.name, names_of("strokes"))].build, cfg)
+
+
+def load_pairs(cfg: PairData) -> PairSet:
+    """Read the pairs of sentences cfg.name, or return them from memory where this process has just read them.
+
+    Raises:
+        UserError: an unknown name; files that are missing, damaged, of unequal lengths or not the published ones; a
+            vocabulary that the text has not got; a split of which nothing is left.
+    """
+    return _read_or_kept(choices("data")[choose("set of pairs", cfg.name, names_of("pairs"))].build, cfg)
 
 
 FORMS = ("split", "permuted", "rotated")
@@ -222,6 +247,8 @@ def inputs_of(cfg: DataConfig) -> Inputs:
         return Tasks(replace(images, classes=classes_of(images.classes, form, cfg), train=0), cfg.tasks)
     if isinstance(cfg, TextData) and cfg.name in corpora.UNIT_OF:
         corpora.expect_published(cfg)
+    if isinstance(cfg, PairData):  # their text must yield so many
+        return SentencePairs(cfg.pieces, cfg.pieces, cfg.shared_vocabulary)
     looks = looks_of(cfg.name)
     if isinstance(looks, Images) and isinstance(cfg, ImageData):
         return replace(looks, train=left_to_train_on(cfg.name, cfg, looks.train))

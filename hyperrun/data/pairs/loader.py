@@ -1,0 +1,216 @@
+"""Batches of pairs: as many as fit into so many pieces, of about equal length.
+
+Training. An epoch has every training pair once. Pairs are put in order of the length that their target is padded to
+(one of `data.buckets`) and then of that of their source, in an order drawn anew within each, and cut into batches: of
+as many rows as data.tokens_per_batch holds of the padded target. The leftovers of a target length are at the beginning
+of the first batch of the next longer one; the last batch of all is smaller. So there are few shapes, the same in each
+epoch. The batches come in an order that is drawn, too. What a batch holds follows from the seed, the epoch and its
+number alone.
+
+Of several processes each gets an equal part of a batch's rows. Up to one pair less than there are processes, of the
+last batch (the longest), is then left out of an epoch, another each time.
+
+Evaluation. Every pair of a split comes once, with its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperrun.data.images import seeded
+from hyperrun.data.kinds import PairData
+from hyperrun.data.loader import one_thread
+from hyperrun.data.pairs.pieces import BOS, EOS, PAD
+from hyperrun.data.pairs.sets import PairSet, Side
+from hyperrun.data.strokes.loader import best_tops
+from hyperrun.errors import UserError
+
+
+class PairBatch(NamedTuple):
+    """Some pairs, padded with PAD."""
+
+    source: Tensor
+    """int64 [B, S] on the device: pieces, then EOS."""
+    source_lengths: Tensor
+    """int64 [B] on the CPU, EOS included: at least 1."""
+    target: Tensor
+    """int64 [B, T + 1] on the device: BOS, pieces, EOS. The first T are what a model reads, the last T what it
+    predicts."""
+    target_lengths: Tensor
+    """int64 [B] on the CPU: predicted pieces of each, EOS included: at least 1."""
+
+
+class Plan(NamedTuple):
+    """What is the same of a batch in each epoch."""
+
+    begin: int
+    """Of the pairs in order: the batch's first."""
+    end: int
+    source: int
+    """S of the batch."""
+    target: int
+    """T of the batch."""
+
+
+class PairLoader:
+    """Feeds one process of a training run. Never touches the global random state.
+
+    Attributes:
+        pairs_per_epoch: training pairs that come in each epoch.
+        steps_per_epoch: batches that train_batches yields in an epoch.
+        pairs_per_step: pairs in one of these, over all processes, in the mean.
+        shapes: (rows over all processes, S, T) of the training batches, each once.
+        mean_predicted: predicted pieces of a training batch, over all processes, in the mean.
+    """
+
+    def __init__(
+        self,
+        data: PairSet,
+        cfg: PairData,
+        *,
+        device: torch.device,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Lay the batches out.
+
+        Args:
+            data: the pairs.
+            cfg: their config: tokens_per_batch, buckets.
+            device: where batches are wanted.
+            seed: of the order.
+            rank: which process this is.
+            world_size: of how many.
+
+        Raises:
+            UserError: tokens_per_batch has no room for a pair of the longest for each process, or there are fewer pairs
+                than processes.
+        """
+        count = len(data.train)
+        if count < world_size:
+            raise UserError(f"{data.name} has {count} training pairs for {world_size} processes")
+        self._data, self._cfg, self._device = data, cfg, device
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        source, target = (padded(part.lengths + 1, cfg.buckets) for part in (data.train.source, data.train.target))
+        if (longest := int(target.max())) * world_size > cfg.tokens_per_batch:
+            raise UserError(
+                f"data.tokens_per_batch={cfg.tokens_per_batch} has no room for the longest target of {data.name} "
+                f"({longest} pieces)" + (f" on each of {world_size} processes" if world_size > 1 else "")
+            )
+        self._cells = cells(source, target)
+        """Of each pair, the place of its two padded lengths in order."""
+        self._plan = plan(source, target, self._cells, cfg.tokens_per_batch, world_size)
+        self.steps_per_epoch = len(self._plan)
+        self.pairs_per_epoch = self._plan[-1].end
+        self.pairs_per_step = self.pairs_per_epoch / self.steps_per_epoch
+        self.mean_predicted = data.train.predicted / self.steps_per_epoch
+        self.shapes = sorted({(one.end - one.begin, one.source, one.target) for one in self._plan})
+
+    def train_batches(self, epoch: int, start: int = 0) -> Iterator[PairBatch]:
+        """Yield the batches of an epoch from batch `start` on: this process's rows of each."""
+        order = self._order(epoch)
+        batches = torch.randperm(self.steps_per_epoch, generator=seeded(self._seed, epoch, "batches"))
+        for number in batches[start:].tolist():
+            batch = self._plan[number]
+            share = (batch.end - batch.begin) // self._world_size
+            begin = batch.begin + self._rank * share
+            yield self._cut("train", order[begin : begin + share], batch.source, batch.target)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return the numbers of the training pairs as the plan cuts them, shuffled within each cell."""
+        drawn = torch.randperm(len(self._cells), generator=seeded(self._seed, epoch, "order")).numpy()
+        return drawn[np.argsort(self._cells[drawn], kind="stable")]
+
+    def eval_batches(self, split: str, tokens: int | None = None) -> Iterator[tuple[Tensor, PairBatch]]:
+        """Yield a split ('train', 'val' or 'test'), the shortest sources first, in batches of `tokens` padded source or
+        target pieces at most (data.tokens_per_batch where it is not given), or of one pair. Of several processes, each
+        gets every world_size-th batch; one may get none.
+
+        Yields:
+            numbers: int64 [B] on the CPU: which pairs these are.
+            batch: the pairs.
+        """
+        part, most = self._data.splits[split], tokens or self._cfg.tokens_per_batch
+        lengths = np.stack([part.source.lengths, part.target.lengths], 1) + 1
+        order = np.lexsort((lengths[:, 1], lengths[:, 0]))
+        groups, begin, longest = [], 0, 0
+        for at, here in enumerate(lengths[order].max(1)):
+            longest = max(longest, int(here))
+            if at > begin and longest * (at + 1 - begin) > most:
+                groups.append(order[begin:at])
+                begin, longest = at, int(here)
+        groups.append(order[begin:])
+        for rows in groups[self._rank :: self._world_size]:
+            source, target = lengths[rows].max(0).tolist()
+            yield torch.from_numpy(rows), self._cut(split, rows, source, target)
+
+    def _cut(self, split: str, rows: np.ndarray, source: int, target: int) -> PairBatch:
+        part = self._data.splits[split]
+        with one_thread():
+            read, source_lengths = gathered(part.source, rows, source)
+            written, target_lengths = gathered(part.target, rows, target)
+            written = torch.cat([torch.full((len(rows), 1), BOS), written], 1)
+            source_on, target_on = (ids.to(self._device, non_blocking=True) for ids in (read, written))
+        return PairBatch(source_on, source_lengths, target_on, target_lengths)
+
+
+def gathered(side: Side, rows: np.ndarray, length: int) -> tuple[Tensor, Tensor]:
+    """Return sentences with EOS behind each, padded to a length: int64 [B, length], and their lengths, int64 [B]."""
+    begins = side.offsets[rows]
+    lengths = side.offsets[rows + 1] - begins
+    steps = np.arange(length)
+    within = steps < lengths[:, None]
+    ids = np.full(within.shape, PAD, np.int64)
+    ids[within] = side.ids[(begins[:, None] + steps)[within]]
+    ids[np.arange(len(rows)), lengths] = EOS
+    return torch.from_numpy(ids), torch.from_numpy(lengths + 1)
+
+
+def sources(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return sentences of numbers (Pieces.encode) as a model reads them: source and source_lengths of a PairBatch."""
+    lengths = torch.tensor([len(row) + 1 for row in rows])
+    source = torch.full((len(rows), int(lengths.max())), PAD)
+    for i, row in enumerate(rows):
+        source[i, : len(row) + 1] = torch.tensor([*row, EOS])
+    return source.to(device), lengths
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def padded(lengths: np.ndarray, buckets: int) -> np.ndarray:
+    """Return to what each of the lengths (int64 [S]) is padded, int32 [S]: `buckets` different ones, with the least
+    padding."""
+    counts = np.bincount(lengths)
+    there = np.flatnonzero(counts)
+    tops = np.array(best_tops(tuple(there.tolist()), tuple(counts[there].tolist()), buckets), np.int32)
+    return tops[np.searchsorted(tops, lengths)]
+
+
+def cells(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return for each pair of padded lengths its place in order, by the target's and then by the source's: uint16 [S],
+    which NumPy sorts in linear time."""
+    places = [np.unique(one, return_inverse=True)[1] for one in (target, source)]
+    return (places[0] * (places[1].max() + 1) + places[1]).astype(np.uint16)
+
+
+def plan(source: np.ndarray, target: np.ndarray, cells: np.ndarray, tokens: int, world_size: int) -> list[Plan]:
+    """Return the batches, from the shortest targets to the longest; see the top of this file."""
+    order = np.argsort(cells, kind="stable")
+    source, target = source[order], target[order]
+    tops, ends = np.unique(target, return_index=True)[0], np.searchsorted(target, np.unique(target), side="right")
+    found, at = [], 0
+    for top, end in zip(tops.tolist(), ends.tolist(), strict=True):
+        rows = tokens // top // world_size * world_size
+        while end - at >= rows:
+            found.append(Plan(at, at + rows, int(source[at : at + rows].max()), top))
+            at += rows
+    if (left := (len(order) - at) // world_size * world_size) > 0:
+        found.append(Plan(at, at + left, int(source[at:].max()), int(tops[-1])))
+    return found
