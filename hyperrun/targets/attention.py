@@ -56,7 +56,7 @@ class Attention(nn.Module):
         return Memory(values, self.key(values), beyond)
 
     def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Return contexts [R, T, M] and weights float32 [R, T, S] of queries [R, T, H].
+        """Return contexts [R, T, M] and weights [R, T, S] (float32 at least) of queries [R, T, H].
 
         R is a multiple K of the memory's B sources: rows 0 to K - 1 attend to the first, and so on.
         """
@@ -64,7 +64,9 @@ class Attention(nn.Module):
         sources, pieces, _ = memory.values.shape
         asked = self.query(queries).view(sources, -1, self.v.shape[0])  # K * T queries of each source
         scores: Any = AdditiveScores.apply(asked, memory.keys, self.v.to(asked.dtype))
-        scores = scores.float().masked_fill(memory.beyond[:, None], -torch.inf)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(
+            memory.beyond[:, None], -torch.inf
+        )
         weights = torch.softmax(scores, -1)
         contexts = weights.to(memory.values.dtype) @ memory.values
         return contexts.view(rows, steps, -1), weights.view(rows, steps, pieces)

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from hyperrun.config import TargetConfig, check_positive, check_probability
 from hyperrun.errors import choose
-from hyperrun.inputs import SentencePairs
+from hyperrun.inputs import SentencePairs, few_rows
 from hyperrun.registry import register
 from hyperrun.targets.attention import Attention, Memory
 from hyperrun.targets.recurrent import LSTMLayer, State
@@ -244,13 +244,20 @@ class Seq2Seq(nn.Module):
     ) -> Tensor:
         """Return logits [B, T, vocabulary]; with `places`, int64 [N], numbers in a row of B * T, [N, vocabulary]: of
         these alone, so that none are made for the padding."""
-        memory = self.encode(source, source_lengths)
+        rows = len(source)
+        source, source_lengths = with_few_shapes(source, source_lengths)
+        target, target_lengths = with_few_shapes(target, target_lengths)
+        memory = self.memory(source, source_lengths)
         x, _, _ = self.decoder(self.target_embedding(target.T), memory, None, target_lengths)
-        x = x.transpose(0, 1)
+        x = x.transpose(0, 1)[:rows]
         return self.output(x if places is None else x.flatten(0, 1).index_select(0, places))
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> Memory:
         """Return what the decoder attends to, of sources int64 [B, S] with their lengths int64 [B]."""
+        memory = self.memory(*with_few_shapes(source, source_lengths))
+        return Memory(*(part[: len(source)] for part in memory))
+
+    def memory(self, source: Tensor, source_lengths: Tensor) -> Memory:
         values = self.encoder(self.source_embedding(source.T), source_lengths).transpose(0, 1)
         return self.decoder.attention.memory(values.contiguous(), source_lengths)
 
@@ -261,6 +268,13 @@ class Seq2Seq(nn.Module):
         tokens int64 [R, t]. R is a multiple of the memory's sources; see Attention.forward."""
         x, state, weights = self.decoder(self.target_embedding(tokens.T), memory, state, None)
         return self.output(x.transpose(0, 1)), state, weights
+
+
+def with_few_shapes(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tokens [B, T] and lengths [B] with empty rows behind them, up to one of few numbers of rows. Training
+    batches have such a number; those of an evaluation have any."""
+    more = few_rows(len(tokens), up=True) - len(tokens)
+    return (F.pad(tokens, (0, 0, 0, more)), F.pad(lengths, (0, more))) if more else (tokens, lengths)
 
 
 def embedding_of(vocabulary: int, size: int) -> nn.Embedding:

@@ -1,4 +1,4 @@
-"""Translations of many sources at once: the likeliest piece at each step (greedy), or a beam (Wu et al. 2016, section 7).
+"""Translations of many sources at once: the likeliest piece at each step (greedy), or a beam (Wu et al. 2016, part 7).
 
 A beam search keeps the `beam` likeliest beginnings of each translation. At every step all their continuations are put
 in order of probability. An end among the first `beam` of them is a finished translation; the first `beam` that are no

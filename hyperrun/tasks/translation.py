@@ -14,16 +14,16 @@ from torch.nn import functional as F
 from hyperrun.config import Config
 from hyperrun.data import load_pairs
 from hyperrun.data.kinds import PairData
-from hyperrun.data.pairs.loader import PairBatch, PairLoader
+from hyperrun.data.pairs.loader import PairBatch, PairLoader, sources
 from hyperrun.data.pairs.pieces import Pieces, normalized
 from hyperrun.errors import UserError, printable
 from hyperrun.hypernets import as_hypernetized, materialize
 from hyperrun.inputs import SentencePairs
 from hyperrun.models import build_model
 from hyperrun.registry import register
+from hyperrun.targets.seq2seq import Seq2Seq
 from hyperrun.tasks.beam_search import beam_search, greedy
 from hyperrun.tasks.recurrent_memory import COPIES_OF_PARAMETERS, training_memory
-from hyperrun.targets.seq2seq import Seq2Seq
 from hyperrun.tasks.translation_figures import figures_of, signatures
 from hyperrun.training.distributed import World, gather_objects, sum_over_ranks
 from hyperrun.training.precision import Precision

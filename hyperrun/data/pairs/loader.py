@@ -2,7 +2,8 @@
 
 Training. An epoch has every training pair once. Pairs are put in order of the length that their target is padded to
 (one of `data.buckets`) and then of that of their source, in an order drawn anew within each, and cut into batches: of
-as many rows as data.tokens_per_batch holds of the padded target. The leftovers of a target length are at the beginning
+as many rows as data.tokens_per_batch holds of the padded target, rounded down to one of few numbers (few_rows). The
+leftovers of a target length are at the beginning
 of the first batch of the next longer one; the last batch of all is smaller. So there are few shapes, the same in each
 epoch. The batches come in an order that is drawn, too. What a batch holds follows from the seed, the epoch and its
 number alone.
@@ -29,6 +30,7 @@ from hyperrun.data.pairs.pieces import BOS, EOS, PAD
 from hyperrun.data.pairs.sets import PairSet, Side
 from hyperrun.data.strokes.loader import best_tops
 from hyperrun.errors import UserError
+from hyperrun.inputs import few_rows
 
 
 class PairBatch(NamedTuple):
@@ -207,7 +209,7 @@ def plan(source: np.ndarray, target: np.ndarray, cells: np.ndarray, tokens: int,
     tops, ends = np.unique(target, return_index=True)[0], np.searchsorted(target, np.unique(target), side="right")
     found, at = [], 0
     for top, end in zip(tops.tolist(), ends.tolist(), strict=True):
-        rows = tokens // top // world_size * world_size
+        rows = few_rows(tokens // top // world_size) * world_size
         while end - at >= rows:
             found.append(Plan(at, at + rows, int(source[at : at + rows].max()), top))
             at += rows
