@@ -42,8 +42,9 @@ from hyperrun.data.pairs import number_names  # noqa: F401
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
 from hyperrun.data.kinds import ImageData, PairData, StrokeData, TaskData, TextData
 from hyperrun.data.learned import LearnedImages
-from hyperrun.data.pairs.pieces import Pieces
-from hyperrun.data.pairs.sets import PairSet, PairSplit, RawPairs, make_pairs
+from hyperrun.data.pairs.encoded import PairSplit
+from hyperrun.data.pairs.pieces import BothPieces, Pieces
+from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.data.sources import Source, data_root
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
@@ -56,6 +57,7 @@ from hyperrun.registry import choices, register
 
 __all__ = [
     "FORMS",
+    "BothPieces",
     "FolderSplit",
     "ImageData",
     "ImageSet",
@@ -178,14 +180,17 @@ def load_strokes(cfg: StrokeData) -> StrokeSet:
     return _read_or_kept(choices("data")[choose("set of strokes", cfg.name, names_of("strokes"))].build, cfg)
 
 
-def load_pairs(cfg: PairData) -> PairSet:
+def load_pairs(cfg: PairData, pieces: BothPieces | None = None) -> PairSet:
     """Read the pairs of sentences cfg.name, or return them from memory where this process has just read them.
+
+    pieces: those of source and target that a run has learned, instead of learning them from the set.
 
     Raises:
         UserError: an unknown name; files that are missing, damaged, of unequal lengths or not the published ones; a
             vocabulary that the text has not got; a split of which nothing is left.
     """
-    return _read_or_kept(choices("data")[choose("set of pairs", cfg.name, names_of("pairs"))].build, cfg)
+    read = choices("data")[choose("set of pairs", cfg.name, names_of("pairs"))].build
+    return _read_or_kept(read, cfg) if pieces is None else read(cfg, pieces)
 
 
 FORMS = ("split", "permuted", "rotated")

@@ -25,8 +25,9 @@ from torch import Tensor
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import PairData
 from hyperrun.data.loader import one_thread
+from hyperrun.data.pairs.encoded import Side
 from hyperrun.data.pairs.pieces import BOS, EOS, PAD
-from hyperrun.data.pairs.sets import PairSet, Side
+from hyperrun.data.pairs.sets import PairSet
 from hyperrun.data.strokes.loader import best_tops
 from hyperrun.errors import UserError
 
