@@ -48,7 +48,7 @@ def temporary_root() -> Path:
     return folder
 
 
-def kept(root: Path, key: str, make: Callable[[Path], None]) -> Path:
+def kept(root: Path, key: str, make: Callable[[Path], object]) -> Path:
     """Return the folder root/key, which `make` fills where it is not there yet."""
     folder = root / key
     if folder.is_dir():

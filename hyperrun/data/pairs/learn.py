@@ -63,8 +63,8 @@ def learned(texts: list[Texts], cfg: PairData, where: str, progress: Counted) ->
         "num_threads": 1,  # whatever the machine, the same pieces
     }
     command = [sys.executable, "-c", LEARN, json.dumps(settings)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         said: deque[str] = deque(maxlen=20)
         listener = threading.Thread(target=listen, args=(process.stderr, said, progress, cfg.pieces))

@@ -11,12 +11,13 @@ import lzma
 import os
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,27 +29,31 @@ REMEMBERED_FROM = 1 << 25
 """Bytes: the checksum of a larger file is kept, so that a run of 36 million pairs does not begin with reading them."""
 
 
-class Texts(Protocol):
+class Texts(ABC):
     """Sentences that can be gone through again and again."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hexadecimal; differs where the sentences do."""
-        ...
+        return self._digest()
 
+    @abstractmethod
+    def _digest(self) -> str: ...
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def __iter__(self) -> Iterator[str]: ...
 
 
-class ListedTexts:
+class ListedTexts(Texts):
     """Sentences in memory."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
 
-    @cached_property
-    def digest(self) -> str:
+    def _digest(self) -> str:
         return hashlib.sha256("\n".join(self.texts).encode("utf-8", "surrogatepass")).hexdigest()
 
     def __len__(self) -> int:
@@ -58,15 +63,14 @@ class ListedTexts:
         return iter(self.texts)
 
 
-class SomeTexts:
+class SomeTexts(Texts):
     """Some of the sentences, in their order."""
 
     def __init__(self, texts: Texts, which: np.ndarray) -> None:
         """which: bool [N], one for each."""
         self.texts, self.which = texts, which
 
-    @cached_property
-    def digest(self) -> str:
+    def _digest(self) -> str:
         return hashlib.sha256(self.texts.digest.encode() + np.packbits(self.which).tobytes()).hexdigest()
 
     def __len__(self) -> int:
@@ -76,7 +80,7 @@ class SomeTexts:
         return compress(self.texts, self.which)
 
 
-class TextFile:
+class TextFile(Texts):
     """The lines of a file in UTF-8: plain, or packed as .gz, .bz2, .xz or .zst.
 
     Only a line feed ends a line (and a carriage return before it is no part of it): other characters at which Python
@@ -95,8 +99,7 @@ class TextFile:
         if not len(self):
             raise UserError(f"{path} is empty")
 
-    @property
-    def digest(self) -> str:
+    def _digest(self) -> str:
         return self._known[0]
 
     def __len__(self) -> int:

@@ -188,7 +188,7 @@ def learn_or_read(cfg: PairData, train: RawPairs, progress: Counted) -> BothPiec
         folder = kept(
             cache_root(cfg.root),
             key_of(VERSION, "pieces", *settings),
-            lambda part, texts=texts: (part / "model").write_bytes(learned(texts, cfg, train.where, progress)) and None,
+            lambda part, texts=texts: (part / "model").write_bytes(learned(texts, cfg, train.where, progress)),
         )
         found.append(Pieces((folder / "model").read_bytes(), cfg.normalization))
     return found[0], found[-1]
