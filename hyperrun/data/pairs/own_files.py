@@ -127,7 +127,8 @@ def refuse_files(cfg: PairData, allowed: tuple[str, ...] = ()) -> None:
     for key in FILES:
         if key not in allowed and getattr(cfg, key) is not None:
             raise UserError(
-                f"data.{key}={getattr(cfg, key)}: {cfg.name} reads no such file; leave it at null, or choose data=parallel"
+                f"data.{key}={getattr(cfg, key)}: {cfg.name} reads no such file; leave it at null, or choose "
+                "data=parallel"
             )
     if cfg.val_fraction is not None:
         raise UserError(f"{cfg.name} brings its own split: leave data.val_fraction and data.test_fraction at null")
