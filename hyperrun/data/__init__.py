@@ -43,6 +43,7 @@ from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_trai
 from hyperrun.data.kinds import ImageData, PairData, StrokeData, TaskData, TextData
 from hyperrun.data.learned import LearnedImages
 from hyperrun.data.pairs.encoded import PairSplit
+from hyperrun.data.pairs.files import FILES
 from hyperrun.data.pairs.pieces import BothPieces, Pieces
 from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.data.sources import Source, data_root
@@ -291,6 +292,6 @@ def _state_of_file(cfg: DataConfig) -> list[tuple[int, int]] | int | None:
     if isinstance(cfg, TextData | StrokeData):
         named = [cfg.path]
     elif isinstance(cfg, PairData):
-        named = [getattr(cfg, key) for key in own_pairs.FILES]
+        named = [getattr(cfg, key) for key in FILES]
     paths = [expanded(path) for path in named if path is not None]
     return [(found.st_size, found.st_mtime_ns) for path in paths if path.exists() and (found := path.stat())] or None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hyperrun.data.kinds import PairData
-from hyperrun.data.pairs.own_files import file_pair, refuse_files
+from hyperrun.data.pairs.files import file_pair, refuse_files
 from hyperrun.data.pairs.pieces import BothPieces
 from hyperrun.data.pairs.sets import PairSet, make_pairs
 from hyperrun.data.sources import Form, Source, data_root, find

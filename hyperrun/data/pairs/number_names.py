@@ -9,7 +9,7 @@ import torch
 
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import PairData
-from hyperrun.data.pairs.own_files import refuse_files
+from hyperrun.data.pairs.files import refuse_files
 from hyperrun.data.pairs.pieces import BothPieces
 from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.registry import register

@@ -82,18 +82,6 @@ BothPieces = tuple[Pieces, Pieces]
 """The vocabularies of source and target; one object twice where they share one."""
 
 
-def state_of_both(pieces: BothPieces) -> dict[str, Any]:
-    """Return the vocabularies of source and target as tensors and strings, for a checkpoint; a shared one once."""
-    source, target = pieces
-    return {"source": source.state_dict(), "target": None if target is source else target.state_dict()}
-
-
-def both_from_state(state: dict[str, Any]) -> BothPieces:
-    """Return the vocabularies that `state_of_both` described."""
-    source = Pieces.from_state_dict(state["source"])
-    return source, source if state["target"] is None else Pieces.from_state_dict(state["target"])
-
-
 def normalized(text: str, form: str) -> str:
     """Return a text in a form of Unicode (nfc, nfkc, none), with one blank for each stretch of white space (a tab, a
     no-break space) and none at its ends."""

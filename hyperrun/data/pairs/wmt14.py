@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hyperrun.data.kinds import PairData
+from hyperrun.data.pairs.files import file_pair, named, parts_of, refuse_files
 from hyperrun.data.pairs.lines import sgm_segments
-from hyperrun.data.pairs.own_files import file_pair, named, parts_of, refuse_files
 from hyperrun.data.pairs.pieces import BothPieces
 from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.data.sources import Form, Source, data_root, find
