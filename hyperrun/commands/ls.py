@@ -76,13 +76,13 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
     hypernet that makes this parameter, where it is generated).
     """
-    from hyperrun.data import StrokeData, TextData, inputs_of, looks_of, names_of, published_name
+    from hyperrun.data import PairData, StrokeData, TextData, inputs_of, looks_of, names_of, published_name
     from hyperrun.hydra_app.compose import compose_config
     from hyperrun.hypernets import as_hypernetized, count_parameters
     from hyperrun.models import model_of_shapes
 
     config = compose_config(overrides)
-    if not isinstance(config.data, TextData | StrokeData):
+    if not isinstance(config.data, TextData | StrokeData | PairData):
         choose("data set", published_name(config.data), [name for name in names_of("images") if looks_of(name)])
     inputs = inputs_of(config.data)
     try:

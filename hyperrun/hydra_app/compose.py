@@ -35,7 +35,8 @@ from hyperrun.paths import expanded
 CHECKED = 100
 """Composed jobs kept in memory at most."""
 SEARCHED = {"text": "bpc", "strokes": "nats"}
-"""Kind of data -> the metric that a search goes by (for words it is perplexity, which falls as well); else accuracy."""
+"""Kind of data -> the metric that a search goes by (for words it is perplexity, which falls as well); of pairs of
+sentences data.select says it; else accuracy."""
 
 
 def compose_config(overrides: list[str]) -> Config:
@@ -214,7 +215,7 @@ def search_in_the_right_direction(cfg: DictConfig, parsed: Iterable[Override]) -
     """Tell a search (hydra/sweeper=optuna) whether the metric that train returns is to rise or to fall."""
     typed = any(override.get_key_element() == "hydra.sweeper.direction" for override in parsed)
     if "direction" in cfg.hydra.sweeper and not typed:
-        metric = SEARCHED.get(cfg.data.kind, "accuracy")
+        metric = cfg.data.get("select") or SEARCHED.get(cfg.data.kind, "accuracy")
         cfg.hydra.sweeper.direction = "maximize" if higher_is_better(metric) else "minimize"
 
 

@@ -2,10 +2,10 @@
 
 Training. An epoch has every training pair once. Pairs are put in order of the length that their target is padded to
 (one of `data.buckets`) and then of that of their source, in an order drawn anew within each, and cut into batches: of
-as many rows as data.tokens_per_batch holds of the padded target. The leftovers of a target length are at the beginning
-of the first batch of the next longer one; the last batch of all is smaller. So there are few shapes, the same in each
-epoch. The batches come in an order that is drawn, too. What a batch holds follows from the seed, the epoch and its
-number alone.
+as many rows as data.tokens_per_batch holds of the padded target, rounded down to one of few numbers (few_rows). The
+leftovers of a target length are at the beginning of the first batch of the next longer one; the last batch of all is
+smaller. So there are few shapes, the same in each epoch. The batches come in an order that is drawn, too. What a batch
+holds follows from the seed, the epoch and its number alone.
 
 Of several processes each gets an equal part of a batch's rows. Up to one pair less than there are processes, of the
 last batch (the longest), is then left out of an epoch, another each time.
@@ -30,6 +30,7 @@ from hyperrun.data.pairs.pieces import BOS, EOS, PAD
 from hyperrun.data.pairs.sets import PairSet
 from hyperrun.data.strokes.loader import best_tops
 from hyperrun.errors import UserError
+from hyperrun.inputs import few_rows
 
 
 class PairBatch(NamedTuple):
@@ -221,7 +222,7 @@ def plan(counts: np.ndarray, sources: list[int], targets: list[int], tokens: int
         found.append(Plan(at, end, sources[longest], target))
 
     for target, end in zip(targets, ends[len(sources) - 1 :: len(sources)].tolist(), strict=True):
-        rows = tokens // target // world_size * world_size
+        rows = few_rows(tokens // target // world_size) * world_size
         while end - at >= rows:
             add(at + rows, target)
             at += rows
