@@ -36,14 +36,16 @@ from hyperrun.config import DataConfig
 # isort: off
 from hyperrun.data import digits, mnist, cifar, svhn, folder, text, corpora  # noqa: F401
 from hyperrun.data.strokes import font_strokes, sketch_rnn, iam_online, own_file  # noqa: F401
-from hyperrun.data.pairs import number_names  # noqa: F401
+from hyperrun.data.pairs import number_names, multi30k, wmt14, own_files as own_pairs  # noqa: F401
 
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
 from hyperrun.data.kinds import ImageData, PairData, StrokeData, TaskData, TextData
 from hyperrun.data.learned import LearnedImages
-from hyperrun.data.pairs.pieces import Pieces
-from hyperrun.data.pairs.sets import PairSet, PairSplit, RawPairs, make_pairs
+from hyperrun.data.pairs.encoded import PairSplit
+from hyperrun.data.pairs.files import FILES
+from hyperrun.data.pairs.pieces import BothPieces, Pieces
+from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.data.sources import Source, data_root
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
@@ -56,6 +58,7 @@ from hyperrun.registry import choices, register
 
 __all__ = [
     "FORMS",
+    "BothPieces",
     "FolderSplit",
     "ImageData",
     "ImageSet",
@@ -178,14 +181,17 @@ def load_strokes(cfg: StrokeData) -> StrokeSet:
     return _read_or_kept(choices("data")[choose("set of strokes", cfg.name, names_of("strokes"))].build, cfg)
 
 
-def load_pairs(cfg: PairData) -> PairSet:
+def load_pairs(cfg: PairData, pieces: BothPieces | None = None) -> PairSet:
     """Read the pairs of sentences cfg.name, or return them from memory where this process has just read them.
+
+    pieces: those of source and target that a run has learned, instead of learning them from the set.
 
     Raises:
         UserError: an unknown name; files that are missing, damaged, of unequal lengths or not the published ones; a
             vocabulary that the text has not got; a split of which nothing is left.
     """
-    return _read_or_kept(choices("data")[choose("set of pairs", cfg.name, names_of("pairs"))].build, cfg)
+    read = choices("data")[choose("set of pairs", cfg.name, names_of("pairs"))].build
+    return _read_or_kept(read, cfg) if pieces is None else read(cfg, pieces)
 
 
 FORMS = ("split", "permuted", "rotated")
@@ -267,7 +273,7 @@ def load(cfg: DataConfig) -> Any:
 def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     where = data_root(cfg.root)  # $HYPERRUN_DATA may change between two calls
     settings = [(key, value) for key, value in asdict(cfg).items() if key not in ONLY_FEEDING]
-    key = (read, where, _state_of_file(cfg), *settings)
+    key = (read, where, str(_state_of_file(cfg)), *settings)
     found = _kept.pop(key, None)
     if found is None:
         while len(_kept) >= KEPT:  # before reading, so that there are never more than KEPT in memory
@@ -277,12 +283,15 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     return found
 
 
-def _state_of_file(cfg: DataConfig) -> tuple[int, int] | int | None:
-    """Return what changes when a file of one's own, or pictures of a folder, are written anew; None for sets that are
+def _state_of_file(cfg: DataConfig) -> list[tuple[int, int]] | int | None:
+    """Return what changes when files of one's own, or pictures of a folder, are written anew; None for sets that are
     neither."""
     if cfg.name == "image_folder" and cfg.root is not None and (root := expanded(cfg.root)).is_dir():
         return folder.state_of(root)
-    if not isinstance(cfg, TextData | StrokeData) or cfg.path is None or not (path := expanded(cfg.path)).exists():
-        return None
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    named: list[str | None] = []
+    if isinstance(cfg, TextData | StrokeData):
+        named = [cfg.path]
+    elif isinstance(cfg, PairData):
+        named = [getattr(cfg, key) for key in FILES]
+    paths = [expanded(path) for path in named if path is not None]
+    return [(found.st_size, found.st_mtime_ns) for path in paths if path.exists() and (found := path.stat())] or None

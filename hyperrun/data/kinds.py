@@ -216,6 +216,13 @@ class PairData(DataConfig):
         choose("data.select", self.select, ["loss", "bleu"])
         for name in ("max_length", "tokens_per_batch", "buckets", "beam"):
             check_positive(name, getattr(self, name))
+        if self.buckets > 255:
+            raise ValueError(f"buckets must be at most 255, not {self.buckets}")
+        for split in ("", "val_", "test_"):
+            source, target = f"{split}source", f"{split}target"
+            if (getattr(self, source) is None) != (getattr(self, target) is None):
+                there, lacks = (target, source) if getattr(self, source) is None else (source, target)
+                raise ValueError(f"{there}={getattr(self, there)} needs {lacks}=FILE, whose lines belong to its lines")
         least = 5 + 256 * self.byte_fallback
         if self.pieces < least:
             raise ValueError(

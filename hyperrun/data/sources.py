@@ -102,6 +102,11 @@ def data_root(cfg_root: str | None) -> Path:
     """Return the folder that holds data sets: `cfg_root`, else $HYPERRUN_DATA, else the user's cache."""
     if chosen := cfg_root or os.environ.get("HYPERRUN_DATA"):
         return expanded(chosen)
+    return user_cache()
+
+
+def user_cache() -> Path:
+    """Return the folder of data sets, and of what is made of them, where the user names none."""
     if sys.platform == "darwin":
         return expanded("~/Library/Caches/hyperrun")
     if sys.platform == "win32":

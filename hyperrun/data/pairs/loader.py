@@ -3,10 +3,9 @@
 Training. An epoch has every training pair once. Pairs are put in order of the length that their target is padded to
 (one of `data.buckets`) and then of that of their source, in an order drawn anew within each, and cut into batches: of
 as many rows as data.tokens_per_batch holds of the padded target, rounded down to a power of 2 (few_rows). The
-leftovers of a target length are at the beginning
-of the first batch of the next longer one; the last batch of all is smaller. So there are few shapes, the same in each
-epoch. The batches come in an order that is drawn, too. What a batch holds follows from the seed, the epoch and its
-number alone.
+leftovers of a target length are at the beginning of the first batch of the next longer one; the last batch of all is
+smaller. So there are few shapes, the same in each epoch. The batches come in an order that is drawn, too. What a batch
+holds follows from the seed, the epoch and its number alone.
 
 Of several processes each gets an equal part of a batch's rows. Up to one pair less than there are processes, of the
 last batch (the longest), is then left out of an epoch, another each time.
@@ -26,8 +25,9 @@ from torch import Tensor
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import PairData
 from hyperrun.data.loader import one_thread
+from hyperrun.data.pairs.encoded import Side
 from hyperrun.data.pairs.pieces import BOS, EOS, PAD
-from hyperrun.data.pairs.sets import PairSet, Side
+from hyperrun.data.pairs.sets import PairSet
 from hyperrun.data.strokes.loader import best_tops
 from hyperrun.errors import UserError
 from hyperrun.inputs import few_rows
@@ -99,15 +99,19 @@ class PairLoader:
             raise UserError(f"{data.name} has {count} training pairs for {world_size} processes")
         self._data, self._cfg, self._device = data, cfg, device
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        source, target = (padded(part.lengths + 1, cfg.buckets) for part in (data.train.source, data.train.target))
-        if (longest := int(target.max())) * world_size > cfg.tokens_per_batch:
+        source, target = (Lengths.of(part, cfg.buckets) for part in (data.train.source, data.train.target))
+        if (longest := target.tops[-1]) * world_size > cfg.tokens_per_batch:
             raise UserError(
                 f"data.tokens_per_batch={cfg.tokens_per_batch} has no room for the longest target of {data.name} "
                 f"({longest} pieces)" + (f" on each of {world_size} processes" if world_size > 1 else "")
             )
-        self._cells = cells(source, target)
-        """Of each pair, the place of its two padded lengths in order."""
-        self._plan = plan(source, target, self._cells, cfg.tokens_per_batch, world_size)
+        self._cells = target.places * np.uint16(len(source.tops)) + source.places
+        """Of each pair, the place of its two padded lengths in order, by the target's and then by the source's. NumPy
+        sorts uint16 in linear time."""
+        counts = np.bincount(self._cells, minlength=len(target.tops) * len(source.tops))
+        self._plan = plan(
+            counts.reshape(len(target.tops), -1), source.tops, target.tops, cfg.tokens_per_batch, world_size
+        )
         self.steps_per_epoch = len(self._plan)
         self.pairs_per_epoch = self._plan[-1].end
         self.pairs_per_step = self.pairs_per_epoch / self.steps_per_epoch
@@ -191,33 +195,42 @@ def sources(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor
 # ---------------------------------------------------------------- the plan
 
 
-def padded(lengths: np.ndarray, buckets: int) -> np.ndarray:
-    """Return to what each of the lengths (int64 [S]) is padded, int32 [S]: `buckets` different ones, with the least
-    padding."""
-    counts = np.bincount(lengths)
-    there = np.flatnonzero(counts)
-    tops = np.array(best_tops(tuple(there.tolist()), tuple(counts[there].tolist()), buckets), np.int32)
-    return tops[np.searchsorted(tops, lengths)]
+class Lengths(NamedTuple):
+    """To what the sentences of one language are padded, EOS included."""
+
+    tops: list[int]
+    """The different lengths, rising: those that give the least padding."""
+    places: np.ndarray
+    """uint16 [S]: of each sentence, the place in `tops` of the length that it is padded to."""
+
+    @staticmethod
+    def of(side: Side, buckets: int) -> Lengths:
+        """Return `buckets` lengths, or as many as there are."""
+        lengths = side.lengths + 1
+        counts = np.bincount(lengths)
+        there = np.flatnonzero(counts)
+        tops = best_tops(tuple(there.tolist()), tuple(counts[there].tolist()), buckets)
+        return Lengths(tops, np.searchsorted(tops, lengths).astype(np.uint16))
 
 
-def cells(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return for each pair of padded lengths its place in order, by the target's and then by the source's: uint16 [S],
-    which NumPy sorts in linear time."""
-    places = [np.unique(one, return_inverse=True)[1] for one in (target, source)]
-    return (places[0] * (places[1].max() + 1) + places[1]).astype(np.uint16)
+def plan(counts: np.ndarray, sources: list[int], targets: list[int], tokens: int, world_size: int) -> list[Plan]:
+    """Return the batches, from the shortest targets to the longest; see the top of this file.
 
-
-def plan(source: np.ndarray, target: np.ndarray, cells: np.ndarray, tokens: int, world_size: int) -> list[Plan]:
-    """Return the batches, from the shortest targets to the longest; see the top of this file."""
-    order = np.argsort(cells, kind="stable")
-    source, target = source[order], target[order]
-    tops, ends = np.unique(target, return_index=True)[0], np.searchsorted(target, np.unique(target), side="right")
+    counts: how many pairs there are of each padded length of target and source, int64 [targets, sources].
+    """
+    ends = counts.cumsum()
     found, at = [], 0
-    for top, end in zip(tops.tolist(), ends.tolist(), strict=True):
-        rows = few_rows(tokens // top // world_size) * world_size
+
+    def add(end: int, target: int) -> None:
+        cells = np.arange(np.searchsorted(ends, at, "right"), np.searchsorted(ends, end - 1, "right") + 1)
+        longest = (cells[counts.reshape(-1)[cells] > 0] % len(sources)).max()
+        found.append(Plan(at, end, sources[longest], target))
+
+    for target, end in zip(targets, ends[len(sources) - 1 :: len(sources)].tolist(), strict=True):
+        rows = few_rows(tokens // target // world_size) * world_size
         while end - at >= rows:
-            found.append(Plan(at, at + rows, int(source[at : at + rows].max()), top))
+            add(at + rows, target)
             at += rows
-    if (left := (len(order) - at) // world_size * world_size) > 0:
-        found.append(Plan(at, at + left, int(source[at:].max()), int(tops[-1])))
+    if (left := (int(ends[-1]) - at) // world_size * world_size) > 0:
+        add(at + left, targets[-1])
     return found

@@ -9,6 +9,8 @@ import torch
 
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import PairData
+from hyperrun.data.pairs.files import refuse_files
+from hyperrun.data.pairs.pieces import BothPieces
 from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.registry import register
 
@@ -32,15 +34,19 @@ FRENCH_TENS = "vingt trente quarante cinquante soixante".split()
 
 
 @register("data", "number_words", PairData)
-def load_number_words(cfg: PairData) -> PairSet:
+def load_number_words(cfg: PairData, pieces: BothPieces | None = None) -> PairSet:
     """Return names of numbers below a million: 1,000 to validate and 1,000 to test, none of which is in training."""
+    refuse_files(cfg)
     order = torch.randperm(MOST, generator=seeded("number_words")).tolist()
     val, test = order[:HELD_OUT], order[HELD_OUT : 2 * HELD_OUT]
     held_out = {*val, *test}
     small = [n for n in range(ALWAYS) if n not in held_out]
     train = small + [n for n in order[2 * HELD_OUT :][:TRAIN] if n >= ALWAYS]
-    splits = (RawPairs([english(n) for n in part], [french(n) for n in part]) for part in (train, val, test))
-    return make_pairs("number_words", cfg, **dict(zip(("train", "val", "test"), splits, strict=True)))
+    splits = [
+        RawPairs.of([english(n) for n in numbers], [french(n) for n in numbers], "number_words")
+        for numbers in (train, val, test)
+    ]
+    return make_pairs("number_words", cfg, pieces, train=splits[0], val=splits[1], test=splits[2])
 
 
 def english(n: int) -> str:

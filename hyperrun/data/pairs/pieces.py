@@ -1,4 +1,4 @@
-"""Pieces of words: what turns a sentence into numbers and back, learned from the training text (byte pair encoding).
+"""Pieces of words: what turns a sentence into numbers and back.
 
 sentencepiece does the work: a wheel without dependencies, whose model is a few hundred kilobytes that a checkpoint can
 carry, and whose pieces can be put together again to the very sentence.
@@ -6,17 +6,13 @@ carry, and whose pieces can be put together again to the very sentence.
 
 from __future__ import annotations
 
-import io
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
-from hyperrun.data.kinds import PairData
-from hyperrun.errors import UserError
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -25,8 +21,6 @@ PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """Numbers of the pieces for padding, the beginning and the end of a sentence, and what no piece has."""
 UNKNOWN = "\N{DOUBLE QUESTION MARK}"
 """How UNK is written."""
-LONGEST_LINE = 4192
-"""Bytes: longer lines are not among those that pieces are learned from."""
 
 
 class Pieces:
@@ -84,49 +78,13 @@ class Pieces:
         return Pieces(state["model"].cpu().numpy().tobytes(), state["normalization"])
 
 
+BothPieces = tuple[Pieces, Pieces]
+"""The vocabularies of source and target; one object twice where they share one."""
+
+
 def normalized(text: str, form: str) -> str:
     """Return a text in a form of Unicode (nfc, nfkc, none), with one blank for each stretch of white space (a tab, a
     no-break space) and none at its ends."""
     if form != "none" and not text.isascii():
         text = unicodedata.normalize("NFC" if form == "nfc" else "NFKC", text)
     return " ".join(text.split())
-
-
-def learn_pieces(texts: Iterable[str], cfg: PairData, where: str) -> Pieces:
-    """Learn cfg.pieces pieces from sentences. The same sentences and settings give the same pieces.
-
-    where: how errors name the text.
-
-    Raises:
-        UserError: the text has too few different words for so many pieces, or too many characters.
-    """
-    from sentencepiece import SentencePieceTrainer
-
-    out = io.BytesIO()
-    try:
-        SentencePieceTrainer.train(
-            sentence_iterator=_lines(texts, cfg.normalization),
-            model_writer=out,
-            model_type="bpe",
-            vocab_size=cfg.pieces,
-            character_coverage=1.0 if not cfg.byte_fallback else 0.9999,
-            byte_fallback=cfg.byte_fallback,
-            max_sentence_length=LONGEST_LINE,
-            normalization_rule_name="identity",  # `normalized` has done it
-            pad_id=PAD,
-            bos_id=BOS,
-            eos_id=EOS,
-            unk_id=UNK,
-            unk_surface=UNKNOWN,
-            num_threads=1,  # whatever the machine, the same pieces
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise UserError(f"cannot learn {cfg.pieces:,} pieces from {where}: {error}") from None
-    return Pieces(out.getvalue(), cfg.normalization)
-
-
-def _lines(texts: Iterable[str], form: str) -> Iterator[str]:
-    for text in texts:
-        if line := normalized(text, form):
-            yield line

@@ -2,63 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from hyperrun.data.kinds import PairData
-from hyperrun.data.pairs.pieces import Pieces, learn_pieces
+from hyperrun.data.pairs.cache import cache_root, kept, key_of
+from hyperrun.data.pairs.encoded import PairSplit, read_split, write_split
+from hyperrun.data.pairs.learn import learned
+from hyperrun.data.pairs.lines import ListedTexts, Texts
+from hyperrun.data.pairs.pieces import BothPieces, Pieces
+from hyperrun.data.pairs.progress import Counted, counted
 from hyperrun.errors import UserError
 from hyperrun.inputs import SentencePairs
 
 SPLITS = ("train", "val", "test")
+VERSION = 1
+"""Of the files in which prepared pairs are kept: another number, and they are made anew."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """One language of a split: the pieces of sentence i are ids[offsets[i] : offsets[i + 1]], without BOS and EOS."""
+class RawPairs:
+    """A split as its files have it: as many sentences as translations."""
 
-    ids: np.ndarray
-    """int32 [N]; of a large set a file that is mapped into memory, so do not write to it."""
-    offsets: np.ndarray
-    """int64 [S + 1]"""
-    texts: Sequence[str]
-    """The sentences as their file has them, without the end of the line; empty for the training split."""
+    source: Texts
+    target: Texts
+    where: str
+    """How errors name it."""
 
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        """Return the pieces of sentence i, int32 [n]."""
-        return self.ids[self.offsets[i] : self.offsets[i + 1]]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Pieces of each sentence, int64 [S]."""
-        return np.diff(self.offsets)
-
-
-@dataclass(frozen=True)
-class PairSplit:
-    """Sentences and their translations, as pieces."""
-
-    source: Side
-    """What is translated."""
-    target: Side
-    """Its translations; `target.texts` are the references that a translation is compared with."""
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def predicted(self) -> int:
-        """Pieces that a model predicts: those of the targets, and the end of each."""
-        return len(self.target.ids) + len(self)
+    @staticmethod
+    def of(source: Sequence[str], target: Sequence[str], where: str = "made up") -> RawPairs:
+        """Return a split of sentences in memory."""
+        return RawPairs(ListedTexts(source), ListedTexts(target), where)
 
 
 @dataclass(frozen=True)
@@ -81,8 +56,6 @@ class PairSet:
     """False if data.verify=false made us accept files whose checksum differs."""
     fingerprint: str
     """Eight hexadecimal digits that differ where the sentences, their split or their pieces do."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """What was done to pairs of the training text -> how often: see facts."""
 
     @property
     def inputs(self) -> SentencePairs:
@@ -97,7 +70,7 @@ class PairSet:
     @property
     def mean_predicted(self) -> float:
         """Predicted pieces of a training pair, in the mean."""
-        return self.train.predicted / len(self.train)
+        return self.train.predicted / max(1, len(self.train))
 
     def facts(self) -> dict[str, Any]:
         """Return what summary.json says about the data: pairs of each split (0: there is no such split), pieces that
@@ -106,14 +79,15 @@ class PairSet:
         facts |= {f"data/{name}": len(self.splits.get(name, ())) for name in SPLITS}
         facts |= {f"data/{name}_pieces": split.predicted for name, split in self.splits.items()}
         facts |= {"data/source_vocabulary": len(self.source_pieces), "data/target_vocabulary": len(self.target_pieces)}
-        facts |= {f"data/{what}": count for what, count in self.left_out.items()}
+        facts |= {f"data/{what}": count for what, count in self.train.left_out.items() if count}
         return facts | {"data/fingerprint": self.fingerprint}
 
     def describe(self) -> str:
-        """Return in a few words what there is: "multi30k: 29,000 / 1,014 / 1,000 pairs, 16 pieces each of 8,000"."""
+        """Return in a few words what there is: "multi30k: 29,000 / 1,014 / 1,000 pairs, 16 target pieces each, of 8,000
+        (shared)"."""
         counts = " / ".join(f"{len(split):,}" for split in self.splits.values())
         no_test = "" if self.test is not None else " (no test split)"
-        out = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in self.left_out.items() if count)
+        out = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in self.train.left_out.items() if count)
         shared = "shared" if self.inputs.shared else "for each language"
         return (
             f"{self.name}: {counts} pairs{no_test}, {self.mean_predicted:,.0f} target pieces each, of "
@@ -121,68 +95,100 @@ class PairSet:
         )
 
 
-@dataclass(frozen=True)
-class RawPairs:
-    """A split as a file has it: sentences, and their translations."""
-
-    source: Sequence[str]
-    target: Sequence[str]
-
-
 def make_pairs(
     name: str,
     cfg: PairData,
+    pieces: BothPieces | None = None,
     *,
-    train: RawPairs,
+    train: RawPairs | None,
     val: RawPairs,
     test: RawPairs | None = None,
     verified: bool = True,
 ) -> PairSet:
-    """Return the set: its pieces learned from the training pairs, and every pair as pieces.
+    """Return the set: its pieces, learned from the training pairs, and every pair as numbers of pieces.
 
-    A training pair with an empty side, or more than cfg.max_length pieces on one, is dropped and counted.
+    A training pair with an empty side, or with more than cfg.max_length pieces on one, is dropped and counted. What was
+    learned and numbered is kept in files, by the sentences and the settings (see cache.py).
+
+    Args:
+        name: the set's, as it was registered.
+        cfg: its config.
+        pieces: those that a run has learned, of source and target, instead of learning them.
+        train: what is learned from; None only with `pieces`.
+        val: what validates.
+        test: what tests, if there is something.
+        verified: whether the files are as published.
 
     Raises:
-        UserError: nothing is left to train on or to validate by; as learn_pieces.
+        UserError: unequal numbers of sentences and translations; nothing is left to train on; as learn.learned.
     """
-    if cfg.shared_vocabulary:
-        source = target = learn_pieces(chain(train.source, train.target), cfg, name)
-    else:
-        source, target = learn_pieces(train.source, cfg, name), learn_pieces(train.target, cfg, name)
-    left_out: Counter[str] = Counter(dropped_empty=0, dropped_long=0)
-    raw = {"train": train, "val": val} | ({"test": test} if test is not None else {})
-    splits = {}
-    digest = hashlib.sha256(source.model + target.model)
-    for split, pairs in raw.items():
-        rows = list(zip(source.encode(pairs.source), target.encode(pairs.target), strict=True))
-        if split == "train":
-            empty = [not (a and b) for a, b in rows]
-            long = [max(len(a), len(b)) > cfg.max_length for a, b in rows]
-            left_out["dropped_empty"] += sum(empty)
-            left_out["dropped_long"] += sum(long)
-            rows = [row for row, *gone in zip(rows, empty, long, strict=True) if not any(gone)]
-        if not rows:
-            raise UserError(f"{name}: nothing is left of {split}")
-        texts = ((), ()) if split == "train" else (pairs.source, pairs.target)
-        splits[split] = PairSplit(
-            *(side(column, text) for column, text in zip(zip(*rows, strict=True), texts, strict=True))
+    raw = {"train": train, "val": val, "test": test}
+    for one in raw.values():
+        check_equal(one)
+    root = cache_root(cfg.root)
+    with counted() as progress:
+        if pieces is None:
+            assert train is not None, "pieces are learned from training pairs"
+            pieces = learn_or_read(cfg, train, progress)
+        digests, splits = [], {}
+        for split, pairs in raw.items():
+            if split == "test" and pairs is None:
+                continue
+            pairs = pairs or RawPairs.of((), ())
+            texts, most = (pairs.source, pairs.target), cfg.max_length if split == "train" else None
+            what = ((one.digest, two.model.hex(), two.normalization) for one, two in zip(texts, pieces, strict=True))
+            digests.append(key_of(most, *what))
+            folder = kept(
+                root,
+                key_of(VERSION, digests[-1]),
+                lambda part, texts=texts, most=most, split=split: write_split(
+                    part, texts, pieces, most=most, what=f"{name}: {split}", progress=progress
+                ),
+            )
+            splits[split] = read_split(folder)
+    if train is not None and not len(splits["train"]):
+        raise UserError(
+            f"{train.where}: nothing is left to train on: every pair has an empty side or more than "
+            f"data.max_length={cfg.max_length} pieces on one"
         )
-        for one in (splits[split].source, splits[split].target):
-            digest.update(one.offsets.data)
-            digest.update(one.ids.data)
     return PairSet(
         name,
         train=splits["train"],
         val=splits["val"],
         test=splits.get("test"),
-        source_pieces=source,
-        target_pieces=target,
+        source_pieces=pieces[0],
+        target_pieces=pieces[1],
         verified=verified,
-        fingerprint=digest.hexdigest()[:8],
-        left_out=dict(left_out),
+        fingerprint=key_of(*digests)[:8],
     )
 
 
-def side(rows: Sequence[Sequence[int]], texts: Sequence[str]) -> Side:
-    ids = np.fromiter(chain.from_iterable(rows), np.int32)
-    return Side(ids, np.cumsum([0, *map(len, rows)], dtype=np.int64), texts)
+def check_equal(pairs: RawPairs | None) -> None:
+    """Refuse a split whose sides do not stand line beside line.
+
+    Raises:
+        UserError: they have unequal numbers of sentences.
+    """
+    if pairs is not None and len(pairs.source) != len(pairs.target):
+        raise UserError(
+            f"{pairs.where}: {len(pairs.source):,} sentences and {len(pairs.target):,} translations; line by line they "
+            "must belong together"
+        )
+
+
+def learn_or_read(cfg: PairData, train: RawPairs, progress: Counted) -> BothPieces:
+    """Return the vocabularies of training pairs, from files where they were learned before.
+
+    Raises:
+        UserError: as learn.learned.
+    """
+    found = []
+    for texts in [[train.source, train.target]] if cfg.shared_vocabulary else [[train.source], [train.target]]:
+        settings = (cfg.pieces, cfg.byte_fallback, cfg.normalization, *(one.digest for one in texts))
+        folder = kept(
+            cache_root(cfg.root),
+            key_of(VERSION, "pieces", *settings),
+            lambda part, texts=texts: (part / "model").write_bytes(learned(texts, cfg, train.where, progress)),
+        )
+        found.append(Pieces((folder / "model").read_bytes(), cfg.normalization))
+    return found[0], found[-1]
