@@ -229,8 +229,9 @@ def test_wmt14_in_small(tmp_path: Path, pair_cfg: Cfg, form: str, monkeypatch: p
 
 
 def test_segments_that_do_not_belong_together(tmp_path: Path, pair_cfg: Cfg) -> None:
+    (tmp_path / "newstest2014").mkdir()
     for name, texts in zip(wmt14.SGM, (["a", "b"], ["a"]), strict=True):
-        (tmp_path / name).write_bytes(lzma.compress(as_sgm(texts, "srcset")))
+        (tmp_path / "newstest2014" / name).write_bytes(lzma.compress(as_sgm(texts, "srcset")))
     with pytest.raises(UserError, match="has no segment 1 of the document d"):
         load(pair_cfg(name="wmt14_enfr", root=str(tmp_path), verify=False))
 
