@@ -134,7 +134,7 @@ def list_sets(args: argparse.Namespace) -> int:
     else:
         print(f"looking in {root} ({_why(args)})")
         for row in rows:
-            print(f"  {row['name']:20} {row['status']:11} {row['files']}")
+            print(f"  {row['name']:16} {row['status']:11} {row['files']}")
     return 0
 
 

@@ -298,7 +298,7 @@ def test_real_files(capsys):
 
 
 def test_pairs_say_how_they_are_had_and_trained_on(run, tmp_path):
-    status, out, _ = run("multi30k_2017_mscoco")
+    status, out, _ = run("multi30k_mscoco")
     assert status == 1 and "test_2017_mscoco.fr.gz" in out and "into multi30k there" in out
     folder = tmp_path / "root" / "newstest2014"
     folder.mkdir(parents=True)

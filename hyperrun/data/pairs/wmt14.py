@@ -45,7 +45,7 @@ def wmt14_enfr_source() -> Source:
         f"print them) or the two .sgm files of test-full.tgz of {PAGE} into newstest2014 there"
     )
     besides = (
-        f"to train, put the corpora of {PAGE} together as train.en and train.fr (packed or not) in wmt14_enfr there, or "
+        f"to train, put the corpora of {PAGE} together as train.en and train.fr (packed or not) in wmt14_enfr, or "
         "name two files with data.source and data.target"
     )
     return Source("wmt14_enfr", tuple(forms), (), by_hand, besides)
