@@ -77,10 +77,6 @@ class SentencePairs(Inputs):
 
 
 def few_rows(rows: int, up: bool = False) -> int:
-    """Return the next number of rows downwards (or upwards) of 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: batches with such
-    numbers of rows have few shapes, so that what is compiled for one is used again."""
-    power = 1 << (rows.bit_length() - 1)
-    below = power + power // 2 if rows >= power + power // 2 else power
-    if not up or below == rows:
-        return below
-    return 2 * power if below > power or power == 1 else power + power // 2
+    """Return the next power of 2 downwards (or upwards): batches with such numbers of rows have few shapes, so that what
+    is compiled for one, which takes seconds, is used again."""
+    return 1 << ((rows - 1).bit_length() if up else rows.bit_length() - 1)

@@ -2,7 +2,7 @@
 
 Training. An epoch has every training pair once. Pairs are put in order of the length that their target is padded to
 (one of `data.buckets`) and then of that of their source, in an order drawn anew within each, and cut into batches: of
-as many rows as data.tokens_per_batch holds of the padded target, rounded down to one of few numbers (few_rows). The
+as many rows as data.tokens_per_batch holds of the padded target, rounded down to a power of 2 (few_rows). The
 leftovers of a target length are at the beginning of the first batch of the next longer one; the last batch of all is
 smaller. So there are few shapes, the same in each epoch. The batches come in an order that is drawn, too. What a batch
 holds follows from the seed, the epoch and its number alone.
@@ -138,6 +138,8 @@ class PairLoader:
         target pieces at most (data.tokens_per_batch where it is not given), or of one pair. Of several processes, each
         gets every world_size-th batch; one may get none.
 
+        All but the last have a power of 2 pairs.
+
         Yields:
             numbers: int64 [B] on the CPU: which pairs these are.
             batch: the pairs.
@@ -145,12 +147,15 @@ class PairLoader:
         part, most = self._data.splits[split], tokens or self._cfg.tokens_per_batch
         lengths = np.stack([part.source.lengths, part.target.lengths], 1) + 1
         order = np.lexsort((lengths[:, 1], lengths[:, 0]))
-        groups, begin, longest = [], 0, 0
-        for at, here in enumerate(lengths[order].max(1)):
-            longest = max(longest, int(here))
-            if at > begin and longest * (at + 1 - begin) > most:
+        groups, begin, at, longest = [], 0, 0, 0
+        widths = lengths[order].max(1).tolist()
+        while at < len(widths):
+            longest = max(longest, widths[at])
+            at += 1
+            if at - begin > 1 and longest * (at - begin) > most:
+                at = begin + few_rows(at - 1 - begin)
                 groups.append(order[begin:at])
-                begin, longest = at, int(here)
+                begin, longest = at, 0
         groups.append(order[begin:])
         for rows in groups[self._rank :: self._world_size]:
             source, target = lengths[rows].max(0).tolist()
