@@ -80,7 +80,7 @@ def md5(path) -> str:
 def test_without_a_name_the_sets_are_listed(run, tmp_path):
     status, out, _ = run()
     assert status == 0 and f"looking in {tmp_path / 'root'} ($HYPERRUN_DATA)" in out
-    everything = [*names_of("images"), *names_of("text"), *names_of("strokes")]
+    everything = [name for kind in ("images", "text", "strokes", "pairs") for name in names_of(kind)]
     assert [line.split()[0] for line in out.splitlines()[1:]] == everything
     assert (
         "ptb              missing     hyperrun data ptb\n" in out
