@@ -59,6 +59,8 @@ class Source:
     """What makes the first form complete; empty where hyperrun does not fetch it."""
     by_hand: str = ""
     """Where hyperrun does not fetch it: what people do, as a clause that begins with a verb."""
+    besides: str = ""
+    """What a run needs beside these files, as a sentence without its full stop."""
     checked_by_content: bool = False
     """Whether the reader compares what is in the files, whatever their form, with what was published."""
 

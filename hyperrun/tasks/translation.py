@@ -125,11 +125,12 @@ class Translation(Task):
     unit = "pairs"
     loss: TranslationLoss
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, pieces: LearnedPieces | None = None) -> None:
+        """pieces: those that a run has learned, instead of learning them."""
         assert isinstance(config.data, PairData)
         self.config, self.world = config.data, world
         self.metric = config.data.select
-        self.pairs = load_pairs(config.data)
+        self.pairs = load_pairs(config.data, None if pieces is None else (pieces.source, pieces.target))
         self.pieces = LearnedPieces(self.pairs.source_pieces, self.pairs.target_pieces)
         self.splits = tuple(self.pairs.splits)[1:]
         self.model = build_model(config, self.pairs.inputs).to(world.device)
@@ -140,6 +141,11 @@ class Translation(Task):
         self.loss = TranslationLoss(self.model, mean, config.trainer.label_smoothing)
         self.batches_per_epoch = self.loader.steps_per_epoch
         self.examples_per_batch = round(self.loader.pairs_per_step)
+
+    @classmethod
+    def of_run(cls, config: Config, world: World, state: dict[str, Any]) -> Translation:
+        """Return the task with the pieces that a run has learned."""
+        return cls(config, world, LearnedPieces.from_state_dict(state, "the checkpoint") if "pieces" in state else None)
 
     # ---------------------------------------------------------------- data
 

@@ -29,9 +29,9 @@ SHA256 = {
 }
 TESTS = {
     "multi30k": "test_2016_flickr",
-    "multi30k_2017_flickr": "test_2017_flickr",
-    "multi30k_2017_mscoco": "test_2017_mscoco",
-    "multi30k_2018_flickr": "test_2018_flickr",
+    "multi30k_2017": "test_2017_flickr",
+    "multi30k_mscoco": "test_2017_mscoco",
+    "multi30k_2018": "test_2018_flickr",
 }
 """Set -> its test files; training and validation are the same for all."""
 

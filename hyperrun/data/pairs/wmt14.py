@@ -34,19 +34,21 @@ VALIDATE = 3_000
 
 
 def wmt14_enfr_source() -> Source:
-    """Return where newstest2014 is looked for: as SGM, unpacked SGM, or one sentence a line."""
+    """Return where newstest2014 is looked for: one sentence a line, or SGM, packed or not."""
     files = [("plain", PLAIN), ("sgm", SGM), ("sgm", {name.removesuffix(".xz"): None for name in SGM})]
     forms = [
-        Form(kind, folder + next(iter(names)), {folder + name: checksum for name, checksum in names.items()})
-        for folder in ("newstest2014/", "wmt14_enfr/", "")
+        Form(kind, f"newstest2014/{next(iter(names))}", {f"newstest2014/{file}": sha for file, sha in names.items()})
         for kind, names in files
     ]
     by_hand = (
-        f"put {' and '.join(PLAIN)} (one sentence a line, as `sacrebleu -t wmt14/full -l en-fr --echo src` prints "
-        f"them) or the two .sgm files of test-full.tgz of {PAGE} into newstest2014 there; and to train, the corpora of "
-        "that page, put together, as train.en and train.fr into wmt14_enfr"
+        f"put {' and '.join(PLAIN)} (one sentence a line, as `sacrebleu -t wmt14/full -l en-fr --echo src` and `ref` "
+        f"print them) or the two .sgm files of test-full.tgz of {PAGE} into newstest2014 there"
     )
-    return Source("wmt14_enfr", tuple(forms), (), by_hand)
+    besides = (
+        f"to train, put the corpora of {PAGE} together as train.en and train.fr (packed or not) in wmt14_enfr, or "
+        "name two files with data.source and data.target"
+    )
+    return Source("wmt14_enfr", tuple(forms), (), by_hand, besides)
 
 
 @register("data", "wmt14_enfr", PairData, source=wmt14_enfr_source)

@@ -187,10 +187,10 @@ def test_multi30k_in_small(tmp_path: Path, pair_cfg: Cfg) -> None:
         load(pair_cfg(name="multi30k", **root))
     found = load(pair_cfg(name="multi30k", verify=False, **root))
     assert [len(split) for split in found.splits.values()] == [80, 6, 5] and not found.verified
-    other = load(pair_cfg(name="multi30k_2017_mscoco", verify=False, **root))
+    other = load(pair_cfg(name="multi30k_mscoco", verify=False, **root))
     assert len(other.test) == 4 and other.source_pieces == found.source_pieces
-    with pytest.raises(UserError, match="multi30k_2018_flickr is incomplete .* put .* of data/task1/raw"):
-        load(pair_cfg(name="multi30k_2018_flickr", verify=False, **root))
+    with pytest.raises(UserError, match="multi30k_2018 is incomplete .* put .* of data/task1/raw"):
+        load(pair_cfg(name="multi30k_2018", verify=False, **root))
 
 
 SGM = '<{set} setid="newstest2014"><doc docid="d" genre="news">{segments}</doc></{set}>'
@@ -229,14 +229,15 @@ def test_wmt14_in_small(tmp_path: Path, pair_cfg: Cfg, form: str, monkeypatch: p
 
 
 def test_segments_that_do_not_belong_together(tmp_path: Path, pair_cfg: Cfg) -> None:
+    (tmp_path / "newstest2014").mkdir()
     for name, texts in zip(wmt14.SGM, (["a", "b"], ["a"]), strict=True):
-        (tmp_path / name).write_bytes(lzma.compress(as_sgm(texts, "srcset")))
+        (tmp_path / "newstest2014" / name).write_bytes(lzma.compress(as_sgm(texts, "srcset")))
     with pytest.raises(UserError, match="has no segment 1 of the document d"):
         load(pair_cfg(name="wmt14_enfr", root=str(tmp_path), verify=False))
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "test"), [("multi30k", 1000), ("multi30k_2017_mscoco", 461)])
+@pytest.mark.parametrize(("name", "test"), [("multi30k", 1000), ("multi30k_mscoco", 461)])
 def test_the_published_multi30k(name: str, test: int) -> None:
     cfg = compose_config([f"data={name}"]).data
     assert isinstance(cfg, PairData)
