@@ -24,7 +24,9 @@ from hyperrun.runs.naming import NAMES, labels
 from hyperrun.runs.reading import computed_keys
 from hyperrun.targets import takes_coordinates
 from hyperrun.tasks import Task, build_task
+from hyperrun.tasks.beam_search import greedy
 from hyperrun.tasks.stroke_modeling import StrokeModeling, sample_strokes
+from hyperrun.tasks.translation import Translation, network_of
 from hyperrun.tracking.console import ONE_LINE_EACH, show
 from hyperrun.tracking.environment import device_name, git_commit
 from hyperrun.training.distributed import World, join_world
@@ -32,10 +34,12 @@ from hyperrun.training.meter import Meter
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.step import TrainingStep
-from hyperrun.training.timing import WARM_UP_STEPS, in_turn, wait
+from hyperrun.training.timing import WARM_UP_STEPS, compilations, in_turn, wait
 
 SIDE_BY_SIDE, DRAWN = 8, 100
 """Sequences of pen strokes that are drawn at a time, and points of each."""
+QUIET_STEPS = 12
+"""Steps without a compilation after which batches of pairs, which have several numbers of rows, have shown them all."""
 
 
 def main(argv: list[str]) -> int:
@@ -112,8 +116,24 @@ class Contender:
     precision: str
     memory: float | None
     """MiB of GPU memory that its first steps took at most; None on a CPU."""
-    sample: Callable[[], None] | None
-    """Draws DRAWN points for each of SIDE_BY_SIDE sequences; None of models that draw no strokes."""
+    used: Use | None
+    """What the trained model would be used for, where that goes step by step; else None."""
+
+
+@dataclass
+class Use:
+    """Something that a model does step by step, which takes other times than training."""
+
+    what: str
+    """drawn_points or translated_sentences."""
+    count: int
+    """How many `run` makes."""
+    run: Callable[[], None]
+
+    def per_s(self, rounds: int) -> float:
+        """Return how many are made in a second: the median of so many rounds."""
+        self.run()  # what is made at the first call is not to count
+        return self.count / statistics.median(in_turn({"use": self.run}, rounds, warm_up=0)["use"])
 
 
 def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any]:
@@ -138,7 +158,8 @@ def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any
                 "step_s_quartiles": quartiles(seconds),
                 "examples_per_s": one.examples / statistics.median(seconds),
                 "gpu_memory_mib": one.memory,
-                "drawn_points_per_s": points_per_s(one.sample, rounds),
+                **dict.fromkeys(("drawn_points_per_s", "translated_sentences_per_s")),
+                **({f"{one.used.what}_per_s": one.used.per_s(rounds)} if one.used is not None else {}),
                 "direct": direct,
                 "ratio": statistics.median(ratios) if ratios else None,
                 "ratio_quartiles": quartiles(ratios),
@@ -168,32 +189,49 @@ def contender(config: Config, world: World) -> Contender:
     task = build_task(config, world)
     precision = choose_precision(config.precision, world.device)
     step = training_step(task, config, precision, world)
-    for _ in range(WARM_UP_STEPS):
-        step()
+    warm_up(step, WARM_UP_STEPS if not isinstance(task, Translation) else QUIET_STEPS)
     wait()
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     trainable = count_parameters(task.model).trainable
     examples = task.examples_per_batch * config.trainer.accumulate
-    return Contender(step, trainable, examples, task.unit, precision.name, memory, sampling(task, precision))
+    return Contender(step, trainable, examples, task.unit, precision.name, memory, use_of(task, precision))
 
 
-def sampling(task: Task, precision: Precision) -> Callable[[], None] | None:
-    """Return what draws DRAWN points for each of SIDE_BY_SIDE sequences; None of models that draw no strokes."""
-    if not isinstance(task, StrokeModeling):
-        return None
+def warm_up(step: Callable[[], None], quiet: int) -> None:
+    """Take steps until so many in a row have compiled nothing, or for so long that the rest is rare shapes."""
+    left = quiet
+    for _ in range(10 * quiet):
+        before = compilations()
+        step()
+        left = left - 1 if compilations() == before else quiet
+        if not left:
+            return
 
-    def one() -> None:
+
+def use_of(task: Task, precision: Precision) -> Use | None:
+    """Return how strokes are drawn (DRAWN points for each of SIDE_BY_SIDE sequences) or sentences translated."""
+
+    def draw() -> None:
         sample_strokes(task.model, SIDE_BY_SIDE, temperature=1.0, seed=0, max_points=DRAWN, precision=precision)
 
-    return one
-
-
-def points_per_s(sample: Callable[[], None] | None, rounds: int) -> float | None:
-    """Return how many points are drawn in a second, of all sequences together: the median of so many rounds."""
-    if sample is None:
+    if isinstance(task, StrokeModeling):
+        return Use("drawn_points", SIDE_BY_SIDE * DRAWN, draw)
+    if not isinstance(task, Translation):
         return None
-    sample()  # what is made at the first call is not to count
-    return SIDE_BY_SIDE * DRAWN / statistics.median(in_turn({"sample": sample}, rounds, warm_up=0)["sample"])
+
+    @torch.no_grad()
+    def translate() -> None:
+        """Translate the validation split greedily, each sentence as long as its reference: the model is untrained."""
+        task.model.eval()
+        network = network_of(task.model)
+        for _, batch in task.loader.eval_batches("val"):
+            with precision.autocast():
+                rows = greedy(network, batch.source, batch.source_lengths, batch.target_lengths)
+            for row in rows:
+                task.pieces.target.decode(row)
+        task.model.train()
+
+    return Use("translated_sentences", len(task.pairs.val), translate)
 
 
 def training_step(task: Task, config: Config, precision: Precision, world: World) -> Callable[[], None]:
@@ -212,9 +250,13 @@ def table(report: dict[str, Any]) -> Table:
     """Return the rows as they are read: medians, and quartiles of the ratio."""
     found = Table(title="a training step, in turn", title_justify="left", **ONE_LINE_EACH)
     memory = any(row["gpu_memory_mib"] is not None for row in report["rows"])
-    strokes = any(row["drawn_points_per_s"] is not None for row in report["rows"])
+    strokes, pairs = (
+        any(row[f"{what}_per_s"] is not None for row in report["rows"])
+        for what in ("drawn_points", "translated_sentences")
+    )
     columns = ["model", "trainable", "batch", "precision", "step", "per second", "of direct"]
     columns += ["GPU memory"] * memory + [f"draws {SIDE_BY_SIDE} side by side"] * strokes
+    columns += ["translates greedily"] * pairs
     for column in columns:
         found.add_column(column, justify="left" if column in ("model", "precision") else "right")
     for row in report["rows"]:
@@ -229,5 +271,8 @@ def table(report: dict[str, Any]) -> Table:
         if strokes:
             drawn = row["drawn_points_per_s"]
             cells.append(f"{drawn:,.0f} points/s" if drawn is not None else "")
+        if pairs:
+            translated = row["translated_sentences_per_s"]
+            cells.append(f"{translated:,.0f} sentences/s" if translated is not None else "")
         found.add_row(*cells)
     return found

@@ -53,14 +53,15 @@ def most_pieces(source_lengths: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def greedy(network: Translator, source: Tensor, source_lengths: Tensor) -> list[list[int]]:
+def greedy(network: Translator, source: Tensor, source_lengths: Tensor, most: Tensor | None = None) -> list[list[int]]:
     """Return for each source the pieces of the translation that takes the likeliest piece at each step.
 
-    source: int64 [B, S] on the network's device; source_lengths: int64 [B] on the CPU.
+    source: int64 [B, S] on the network's device; source_lengths: int64 [B] on the CPU. most: int64 [B] on the CPU, how
+    many pieces each may have, its end included; what most_pieces says where it is not given.
     """
     device = source.device
     memory, state = network.encode(source, source_lengths), None
-    numbers, most = torch.arange(len(source)), most_pieces(source_lengths)
+    numbers, most = torch.arange(len(source)), most_pieces(source_lengths) if most is None else most
     done = torch.zeros(len(source), dtype=torch.bool)
     found: list[list[int]] = [[] for _ in range(len(source))]
     tokens = torch.full((len(source), 1), BOS, device=device)
@@ -166,8 +167,9 @@ class BeamSearch:
 
 
 def possible(logits: Tensor) -> Tensor:
-    """Return logits [R, vocabulary] in float32, those of what is no piece of a translation at minus infinity."""
-    logits = logits.float().clone()
+    """Return logits [R, vocabulary] in float32, those of what is no piece of a translation at minus infinity; changes
+    what it is given, where that is float32, too."""
+    logits = logits.float()
     logits[:, PAD] = -torch.inf
     logits[:, BOS] = -torch.inf
     return logits

@@ -106,6 +106,12 @@ def test_nothing_is_longer_than_it_may_be_and_no_end_is_needed_for_that() -> Non
         assert not {PAD, BOS, EOS} & {piece for row in rows for piece in row}
 
 
+def test_greedy_stops_where_it_is_told_to() -> None:
+    net, (source, lengths) = searched("1+1 above", ends=-50.0), sources()
+    most = torch.tensor([1, 2, 3, 4, 5, 6, 7, 8])
+    assert [len(row) for row in greedy(net, source, lengths, most)] == (most - 1).tolist()
+
+
 def test_a_wider_beam_finds_what_is_likelier() -> None:
     net, (source, lengths) = searched("1+1 above"), sources()
     narrow, wide = (beam_search(net, source, lengths, beam=beam, alpha=0, beta=0) for beam in (1, 60))
