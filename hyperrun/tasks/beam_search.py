@@ -71,8 +71,9 @@ def greedy(network: Translator, source: Tensor, source_lengths: Tensor, most: Te
         step += 1
         tokens = possible(logits[:, -1]).argmax(-1, keepdim=True)
         chosen = tokens[:, 0].cpu()
-        for n in torch.nonzero(~done & (chosen != EOS) & (step < most)).flatten().tolist():
-            found[int(numbers[n])].append(int(chosen[n]))
+        goes_on = ~done & (chosen != EOS) & (step < most)
+        for n, piece in zip(numbers[goes_on].tolist(), chosen[goes_on].tolist(), strict=True):
+            found[n].append(piece)
         done |= (chosen == EOS) | (step >= most)
         if int(done.sum()) > (1 - SMALLER_FROM) * len(done):
             left = torch.nonzero(~done).flatten()
