@@ -77,6 +77,6 @@ class SentencePairs(Inputs):
 
 
 def few_rows(rows: int, up: bool = False) -> int:
-    """Return the next power of 2 downwards (or upwards): batches with such numbers of rows have few shapes, so that what
-    is compiled for one, which takes seconds, is used again."""
+    """Return the next power of 2 downwards (or upwards): batches with such numbers of rows have few shapes, so that
+    what is compiled for one, which takes seconds, is used again."""
     return 1 << ((rows - 1).bit_length() if up else rows.bit_length() - 1)

@@ -34,6 +34,8 @@ from hyperrun.paths import expanded
 
 CHECKED = 100
 """Composed jobs kept in memory at most."""
+PLACES = ("root", "path", *(f"{split}{side}" for split in ("", "val_", "test_") for side in ("source", "target")))
+"""Keys of data that name a folder or a file."""
 SEARCHED = {"text": "bpc", "strokes": "nats"}
 """Kind of data -> the metric that a search goes by (for words it is perplexity, which falls as well); of pairs of
 sentences data.select says it; else accuracy."""
@@ -59,7 +61,7 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     """Return what Hydra composed, typed and checked."""
     cfg.model = model_name(cfg, typed)
     config = from_omegaconf(cfg)
-    for key in ("root", "path"):  # the run is evaluated from other folders, too
+    for key in PLACES:  # the run is evaluated from other folders, too
         place = getattr(config.data, key, None)
         if place is not None:
             setattr(config.data, key, os.path.abspath(expanded(place)))

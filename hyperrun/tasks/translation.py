@@ -230,7 +230,6 @@ class Translation(Task):
         found = beam_search(network, source, source_lengths, beam=cfg.beam, alpha=cfg.alpha, beta=cfg.beta)
         return [translations[0].pieces for translations in found]
 
-    @torch.no_grad()
     def closing_words(self, precision: Precision) -> str | None:
         """Return what is shown after the result: some translations from the validation split."""
         split = self.pairs.splits["val"]
@@ -238,8 +237,7 @@ class Translation(Task):
         texts = [split.source.texts[n] for n in numbers]
         was_training = self.model.training
         self.model.eval()
-        with precision.autocast():
-            found = self.translated(texts)
+        found = self.translated(network_of(self.model), texts, precision)
         self.model.train(was_training)
         lines = []
         for n, text, translation in zip(numbers, texts, found, strict=True):
@@ -249,10 +247,11 @@ class Translation(Task):
                 lines.append(f"    (reference: {printable(reference)})")
         return "\n".join([f"{len(numbers)} translations from the validation split:", *lines])
 
-    def translated(self, texts: Sequence[str]) -> list[str]:
-        """Return the best translations of these sentences."""
+    def translated(self, network: Seq2Seq, texts: Sequence[str], precision: Precision) -> list[str]:
+        """Return the best translation of each of these sentences; the network must be in evaluation mode."""
         source, lengths = sources(self.pieces.source.encode(texts), self.world.device)
-        rows = self.best(network_of(self.model), source, lengths)
+        with precision.autocast():
+            rows = self.best(network, source, lengths)
         return [self.pieces.target.decode(row) for row in rows]
 
     # ---------------------------------------------------------------- checkpoints
