@@ -54,8 +54,9 @@ def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     found = [{"name": name, "about": about(path)} for name, path in choices(group).items()]
     if what == "models":
         for entry in found:
-            of_text = "text" in taken_by(compose_config([f"model={entry['name']}"]).target.kind)
-            entry |= counts([f"model={entry['name']}", f"data={text if of_text else data}"])
+            takes = taken_by(compose_config([f"model={entry['name']}"]).target.kind)
+            fits = text if "text" in takes else "number_words" if "pairs" in takes else data
+            entry |= counts([f"model={entry['name']}", f"data={fits}"])
     if what == "experiments":
         for entry in found:
             entry |= counts([f"experiment={entry['name']}"])
@@ -143,8 +144,9 @@ def paper_cell(row: dict[str, Any]) -> str:
         "test_error": f"{value}% error",
         "test_bpc": f"{value:.3f} bits per character",
         "val_nats": f"{value:,.0f} nats",
+        "test_bleu": f"{value:.2f} BLEU",
     }
     figure = figures.get(row["paper/metric"], value)
     part = row["paper/part"]
     of = f" for {part} (ours {row['params/counted']:,})" if part else ""
-    return f"{figure}, {row['paper/params']:,}{of}"
+    return f"{figure}, {row['paper/params']:,}{of}" if row["paper/params"] is not None else figure

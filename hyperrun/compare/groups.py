@@ -61,7 +61,7 @@ class Group:
         """The experiment without its folder, else the model; of a published one only with its parameter count."""
         summary = self.runs[0].summary
         experiment = summary.get("experiment")
-        if self.runs[0].config.get("paper.params") is not None and not self.of_paper:
+        if self.runs[0].config.get("paper.value") is not None and not self.of_paper:
             return summary["model"]
         return experiment.rpartition("/")[2] if isinstance(experiment, str) and experiment else summary["model"]
 
@@ -120,7 +120,7 @@ class Group:
 
     @property
     def paper_params(self) -> int | None:
-        """The parameter count the paper prints: of the whole model, or of paper_part."""
+        """The parameter count the paper prints, if any: of the whole model, or of paper_part."""
         return self.runs[0].summary["paper/params"] if self.of_paper else None
 
     @property

@@ -64,12 +64,13 @@ def has_papers_count(summary: Mapping[str, Any], part: str | None) -> bool:
     """Return whether a run has as many parameters as the paper prints: then the printed figure can stand beside it.
 
     part: the one parameter that the printed count is about, None for the whole model. A summary does not count it, but
-    it is the paper's as long as nothing of the network was typed.
+    it is the paper's as long as nothing of the network was typed; so it is where the paper prints no count.
     """
     printed = summary.get("paper/params")
-    if not isinstance(printed, int) or printed < 1:
+    no_count = printed is None and "paper/value" in summary
+    if not no_count and (not isinstance(printed, int) or printed < 1):
         return False
-    if part is None:
+    if part is None and not no_count:
         return abs(summary["params/trainable"] / printed - 1) <= CLOSE
     words = changed_words(str(summary.get("command", "")))
     keys = [word.lstrip("+~").partition("=")[0].partition(".")[0] for word in words]

@@ -165,12 +165,9 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         if name != metric and summary.get(f"test/{name}") is not None:
             rows.append((f"test {name}", f"{summary[f'test/{name}']:.4f}"))
     if "paper/value" in summary:
-        rows.append(
-            (
-                "the paper",
-                f"{summary['paper/value']} {summary['paper/metric']} ({summary['paper/params']:,} parameters)",
-            )
-        )
+        count = summary["paper/params"]
+        of = f" ({count:,} parameters)" if count is not None else ""
+        rows.append(("the paper", f"{summary['paper/value']} {summary['paper/metric']}{of}"))
     speed = f"{summary['throughput/examples_per_s']:,.0f} examples/s"
     if "throughput/tokens_per_s" in summary:
         speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols_word(summary)}/s"
