@@ -22,7 +22,7 @@ from hyperrun.data.pairs.pieces import BOS, EOS, PAD, UNK, UNKNOWN, normalized
 from hyperrun.data.pairs.progress import Counted
 from hyperrun.errors import UserError, printable
 
-MOST_SENTENCES = 2_000_000
+MOST_SENTENCES = 1_000_000
 """Of each language: of more, every k-th is taken."""
 LONGEST_LINE = 4192
 """Bytes of UTF-8: longer lines are not among those that pieces are learned from."""
