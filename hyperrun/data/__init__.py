@@ -18,7 +18,12 @@ your own that is more than a file (data=text reads those) is a function to a `Te
         return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
 
 Pen strokes of your own that are more than a file (data=strokes reads those) are a function to a `StrokeSet`, which
-`make_strokes` makes of `RawStrokes`.
+`make_strokes` makes of `RawStrokes`. Pairs of sentences that are more than two files (data=parallel reads those) are a
+function of a config and of the pieces that a run has learned, or None, to a `PairSet`:
+
+    @register("data", "proverbs", PairData, values={"epochs": 20})
+    def proverbs(cfg, pieces=None):
+        return make_pairs("proverbs", cfg, pieces, train=RawPairs.of(english, french), val=RawPairs.of(..., ...))
 
 `looks=Images(1, 28, 10, train=60_000)`, where it is known beforehand, lets hyperrun count parameters without reading
 the set; `source`, a function to a `Source`, says where its files come from.

@@ -57,7 +57,7 @@ def fed(folder: Path, count: int) -> dict[str, int]:
     mapped into it), bytes of the process that learns the pieces, pairs."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    some = sentences(10_000, 0, most=24)
+    some = sentences(10_000, 0)
     for name, texts in (("source", some), ("target", mirrored(some))):
         with (folder / name).open("w") as stream:
             for _ in range(count // 100_000):

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperrun.data import PairData, PairSet, RawPairs, make_pairs
+from hyperrun.data import BothPieces, PairData, PairSet, RawPairs, inputs_of, load_pairs, make_pairs, register
 from hyperrun.data.pairs import cache, sets
 from hyperrun.data.pairs.cache import FOLDER, kept
 from hyperrun.errors import UserError
+from hyperrun.hydra_app.compose import compose_config
 from hyperrun.inputs import SentencePairs
 from tests.data.pairs.conftest import mirrored, raw_pairs, sentences
 
@@ -100,6 +101,19 @@ def test_pieces_of_a_run_are_used_instead_of_learning(
     other = make_pairs("other", pair_cfg(), pieces, train=None, val=raw_pairs(4, 7))
     assert other.inputs == first.inputs and (len(other.train), len(other.val)) == (0, 4)
     assert other.val.source[0].tolist() == first.source_pieces.encode(sentences(4, 7))[0]
+
+
+def test_a_set_of_a_plugin() -> None:
+    @register("data", "proverbs", PairData, values={"epochs": 20, "pieces": 60, "byte_fallback": False})
+    def proverbs(cfg: PairData, pieces: BothPieces | None = None) -> PairSet:
+        return make_pairs("proverbs", cfg, pieces, train=raw_pairs(97, 0), val=raw_pairs(9, 1))
+
+    cfg = compose_config(["data=proverbs"]).data
+    assert isinstance(cfg, PairData)
+    found = load_pairs(cfg)
+    assert found is load_pairs(cfg) and inputs_of(cfg) == found.inputs and len(found.val) == 9
+    again = load_pairs(cfg, (found.source_pieces, found.target_pieces))
+    assert again.fingerprint == found.fingerprint
 
 
 # ---------------------------------------------------------------- files of what was prepared
