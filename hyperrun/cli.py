@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "the trained network as a plain one: safetensors, ONNX or torch.export, with a model card",
     "adapt": "a new task for a hypernet trained on tasks, by a new embedding alone",
     "sample": "let a trained model write a text, or draw images or pen strokes",
+    "translate": "sentences in another language, from the line, a file or standard input",
     "analyze": "the paper's figures from runs: kernels, embeddings, saturation, how weights change along a text",
     "bench": "time training steps on this machine, each hypernet beside its target trained directly",
     "ls": "list models, targets, hypernets, data sets, optimizers, experiments, sweeps",
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that cannot show a character shows ? for it
             stream.reconfigure(errors="replace")
     if not args or args[0] in ("-h", "--help", "help"):
-        print(USAGE.format(verbs="\n".join(f"  {verb:7} {text}" for verb, text in COMMANDS.items())))
+        print(USAGE.format(verbs="\n".join(f"  {verb:9} {text}" for verb, text in COMMANDS.items())))
         return 0
     if args[0] in ("-V", "--version"):
         from hyperrun import __version__

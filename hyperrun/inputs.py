@@ -61,3 +61,22 @@ class Strokes(Inputs):
     """Pen strokes, float32 [B, T, 3]: dx and dy (normalized), and 1 where the pen is lifted after the point, else 0."""
 
     word = "strokes"
+
+
+@dataclass(frozen=True)
+class SentencePairs(Inputs):
+    """Sentences and their translations as numbers of pieces, int64 [B, S] and [B, T]."""
+
+    word = "pairs"
+    source: int
+    """How many pieces the vocabulary of the source has, PAD, BOS, EOS and UNK included."""
+    target: int
+    """How many that of the target has."""
+    shared: bool
+    """Whether both are one vocabulary."""
+
+
+def few_rows(rows: int, up: bool = False) -> int:
+    """Return the next power of 2 downwards (or upwards): batches with such numbers of rows have few shapes, so that
+    what is compiled for one, which takes seconds, is used again."""
+    return 1 << ((rows - 1).bit_length() if up else rows.bit_length() - 1)

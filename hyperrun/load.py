@@ -17,13 +17,14 @@ import torch
 from torch import nn
 
 from hyperrun.config import Config, DataConfig
-from hyperrun.data import LearnedImages, StrokeData, TextData, Vocabulary, inputs_of
+from hyperrun.data import LearnedImages, PairData, StrokeData, TextData, Vocabulary, inputs_of
 from hyperrun.errors import UserError
 from hyperrun.inputs import Inputs, Strokes, Symbols
 from hyperrun.models import build_model
 from hyperrun.runs.folder import RunFolder, find_run
 from hyperrun.tasks import Task, build_task
 from hyperrun.tasks.stroke_modeling import StrokeScale
+from hyperrun.tasks.translation import LearnedPieces
 from hyperrun.training import checkpoint
 from hyperrun.training.distributed import join_world
 from hyperrun.training.ema import EMA
@@ -39,7 +40,8 @@ class LoadedRun:
     of tasks, of such images and the number of their task, int64 [B] (or [1] for all);
     of a SIREN, coordinates [B, P, 2] and latents [B, z_dim] or numbers of training images [B] -> colours [B, P, C];
     of text, token ids int64 [B, T] -> (logits [B, T, vocabulary], state);
-    of pen strokes, normalized points [B, T, 3] -> (outputs [B, T, 6 * mixtures + 1], state)."""
+    of pen strokes, normalized points [B, T, 3] -> (outputs [B, T, 6 * mixtures + 1], state);
+    of pairs of sentences, as Seq2Seq is called; tasks.translation.network_of gives what translates piece by piece."""
     config: Config
     summary: dict[str, Any]
     """summary.json: parameter counts, metrics, where and how it was trained."""
@@ -56,6 +58,8 @@ class LoadedRun:
     """Optimizer steps that made its weights; None where the checkpoint does not say."""
     scale: StrokeScale | None = None
     """Of a run on pen strokes: what their normalization was."""
+    pieces: LearnedPieces | None = None
+    """Of a run on translation: its vocabularies."""
 
 
 def load_run(
@@ -79,9 +83,11 @@ def load_run(
     if which == "best" and not path.exists() and last.exists():
         raise UserError(f"there is no checkpoint {path}, but there is {last.name} (--checkpoint last)")
     state = checkpoint.load(path, device)
-    vocabulary, scale = None, None
+    vocabulary, scale, pieces = None, None, None
     if isinstance(config.data, StrokeData):
         scale = StrokeScale.from_state_dict(state.get("task") or {}, path)
+    if isinstance(config.data, PairData):
+        pieces = LearnedPieces.from_state_dict(state.get("task") or {}, path)
     if isinstance(config.data, TextData):
         try:
             vocabulary = Vocabulary.from_state_dict(state["task"]["vocabulary"])
@@ -92,13 +98,15 @@ def load_run(
         inputs: Inputs = Symbols(len(vocabulary))
     elif scale is not None:
         inputs = Strokes()
+    elif pieces is not None:
+        inputs = pieces.inputs
     else:
         inputs = images.inputs if images is not None else inputs_of(config.data)
     model = build_model(config, inputs).to(device)
     load_parameters(model, state, path)
     step = state.get("step", state.get("loop", {}).get("step"))
     summary = folder.read_summary() or {}
-    return LoadedRun(model.eval(), config, summary, vocabulary, folder, which, images, inputs, step, scale)
+    return LoadedRun(model.eval(), config, summary, vocabulary, folder, which, images, inputs, step, scale, pieces)
 
 
 def load_parameters(model: nn.Module, state: dict[str, Any], path: Path) -> None:

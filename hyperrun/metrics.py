@@ -47,6 +47,7 @@ METRICS = {
         Metric("perplexity", higher_is_better=False),
         Metric("psnr", higher_is_better=True, unit="dB", digits=2),
         Metric("nats", higher_is_better=False, digits=2),  # of a whole sequence of points; may be negative
+        Metric("bleu", higher_is_better=True, digits=2),  # sacrebleu's, from 0 to 100
         Metric("loss", higher_is_better=False),
     )
 }
@@ -61,7 +62,7 @@ def text_figures(loss: float, unit: str) -> dict[str, float]:
 
 def symbols_word(summary: Mapping[str, Any]) -> str:
     """Return what the symbols of a run's sequences are called, which throughput/tokens_per_s counts."""
-    return "points" if summary.get("task") == "stroke_modeling" else "symbols"
+    return {"stroke_modeling": "points", "translation": "target pieces"}.get(summary.get("task", ""), "symbols")
 
 
 def compression_text(ratio: float) -> str:

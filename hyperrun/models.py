@@ -28,8 +28,8 @@ def build_model(config: Config, inputs: Inputs) -> nn.Module:
 
     Called with images, it gives logits [B, classes]; with images and the numbers of their tasks, too, if it has a
     hypernet on tasks; with token ids int64 [B, T], (logits [B, T, vocabulary], state); with pen strokes [B, T, 3],
-    (outputs [B, T, 6 * mixtures + 1], state); with coordinates [B, P, 2] and latents [B, z_dim] or numbers of training
-    images [B], colours [B, P, C].
+    (outputs [B, T, 6 * mixtures + 1], state); with pairs of sentences, what Seq2Seq.forward says; with coordinates
+    [B, P, 2] and latents [B, z_dim] or numbers of training images [B], colours [B, P, C].
 
     Raises:
         UserError: parts that do not fit together or settings that mean nothing for them.

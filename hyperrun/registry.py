@@ -11,8 +11,9 @@ decorated differs from group to group:
 - hypernet: (config, {name: initial value of a parameter to generate}) -> nn.Module whose forward() gives
   {name: tensor}. With conditional=True (config, values, size) -> the same, or, for size > 0, a module whose forward
   takes a condition [..., size] and gives {name: [..., *shape]}.
-- data: (config) -> the set that was read. `values`: what its config holds beside what all sets of its kind share
-  (conf/data/_KIND.yaml; of a kind of your own, the schema's defaults).
+- data: (config) -> the set that was read; of pairs of sentences (config, pieces that a run has learned or None).
+  `values`: what its config holds beside what all sets of its kind share (conf/data/_KIND.yaml; of a kind of your own,
+  the schema's defaults).
 - task: a class derived from hyperrun.training.task.Task. `data`: the kind of data that it learns from; `takes`: of
   targets that take this, where several tasks learn from the same data.
 - optim: (config, model) -> list of optimizers. schedule: (config, step, total) -> factor on the learning rate.

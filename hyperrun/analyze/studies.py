@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from hyperrun.analyze.conditional_study import is_of_images, is_of_tasks, study_images, study_tasks
 from hyperrun.analyze.findings import Findings, Reader, Runs
+from hyperrun.analyze.recurrent.pair_study import reads_pairs, study_pairs
 from hyperrun.analyze.recurrent.stroke_study import reads_strokes, study_strokes
 from hyperrun.analyze.recurrent.text_study import is_recurrent, study_recurrent
 from hyperrun.analyze.static_study import has_fixed_weights, study_static
@@ -25,6 +26,7 @@ STUDIES: dict[str, tuple[Callable[[LoadedRun], bool], Callable[[Runs, Reader, Fi
     "static": (has_fixed_weights, study_static),
     "recurrent": (is_recurrent, study_recurrent),
     "strokes": (reads_strokes, study_strokes),
+    "translation": (reads_pairs, study_pairs),
     "conditional": (is_of_tasks, study_tasks),
     "images": (is_of_images, study_images),
 }
@@ -37,8 +39,9 @@ LONGEST_LABEL = 48
 def analyze(runs: list[LoadedRun], split: str = "val", symbols: int = 5000) -> Findings:
     """Return the pictures, pages and numbers of runs, those of one kind side by side.
 
-    split: "val" or "test", the part of a text or of pen strokes that recurrent models read, and of the images of tasks;
-        symbols: how much of a text, from its beginning, or how many points of strokes.
+    split: "val" or "test", the part of a text, of pen strokes or of pairs of sentences that recurrent models read, and
+        of the images of tasks; symbols: how much of a text, from its beginning, or how many points of strokes or pieces
+        of translations.
 
     Raises:
         UserError: a run of a kind for which there is nothing to see; a text that is missing or another than the run's;

@@ -114,6 +114,9 @@ def say(findings: Findings, written: list[Path], lines: list[str]) -> None:
     strokes = findings.numbers.get("strokes")
     if strokes:
         show(saturation_table(strokes, "strokes", "points", "nats_per_point"))
+    translation = findings.numbers.get("translation")
+    if translation:
+        show(saturation_table(translation, "pairs", "pieces", "nats_per_piece"))
     of_tasks = {label: found for label, found in findings.numbers.get("conditional", {}).items() if "tasks" in found}
     if of_tasks:
         show(task_table(of_tasks))
@@ -132,7 +135,8 @@ def saturation_table(recurrent: dict, of: str, parts: str, figure: str) -> Table
     """Return which part of the values is saturated, for each model and layer, and how well it predicts.
 
     hidden is what the output gate lets through: tanh(c), with layer norm tanh(LN(c)); cell is then tanh(c) itself.
-    of: what was read ("text", "strokes"); parts: of what it is made; figure: the last column ("bits_per_symbol").
+    of: what was read ("text", "strokes", "pairs"); parts: of what it is made; figure: the last column
+    ("bits_per_symbol").
     """
     read = next(iter(recurrent.values()))[of]
     about = f"saturated beyond 0.95 (gates: below 0.05, too), {read[parts]:,} {parts} of {read['split']}"
@@ -142,7 +146,8 @@ def saturation_table(recurrent: dict, of: str, parts: str, figure: str) -> Table
         table.add_column(column, justify="left" if column == "model" else "right")
     for label, found in recurrent.items():
         for n, layer in enumerate(found["layers"]):
-            name = f"{label}, layer {n + 1}" if len(found["layers"]) > 1 else label
+            number = found["layer_names"][n] if "layer_names" in found else f"layer {n + 1}"
+            name = f"{label}, {number}" if len(found["layers"]) > 1 else label
             shares = [share(layer[key]["saturated"]) if key in layer else "" for key in values]
             table.add_row(name, *shares, f"{found[figure]:.3f}")
     return table

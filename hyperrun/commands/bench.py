@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hyperrun.arguments import Arguments
 from hyperrun.config import Config, to_dict
-from hyperrun.data import published_name
+from hyperrun.data import PairData, published_name
 from hyperrun.data.fetch import fetch_if_missing
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.plan import jobs_of
@@ -31,10 +31,16 @@ from hyperrun.training.meter import Meter
 from hyperrun.training.precision import Precision, choose_matmul_precision, choose_precision
 from hyperrun.training.seeds import seed_everything
 from hyperrun.training.step import TrainingStep
-from hyperrun.training.timing import WARM_UP_STEPS, in_turn, wait
+from hyperrun.training.task import Use
+from hyperrun.training.timing import WARM_UP_STEPS, compilations, in_turn, wait
 
-SIDE_BY_SIDE, DRAWN = 8, 100
-"""Sequences of pen strokes that are drawn at a time, and points of each."""
+USES = {
+    "drawn_points_per_s": ("draws side by side", "points/s"),
+    "translated_sentences_per_s": ("translates greedily", "sentences/s"),
+}
+"""What a model may be used for, as the report calls it -> the column and the unit in the table."""
+QUIET_STEPS = 12
+"""Steps without a compilation after which batches of pairs, which have several numbers of rows, have shown them all."""
 
 
 def main(argv: list[str]) -> int:
@@ -111,8 +117,8 @@ class Contender:
     precision: str
     memory: float | None
     """MiB of GPU memory that its first steps took at most; None on a CPU."""
-    draw: Callable[[int, int], Any] | None
-    """See Task.drawer."""
+    use: Use | None
+    """See Task.use."""
 
 
 def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any]:
@@ -137,7 +143,8 @@ def bench(configs: Sequence[Config], world: World, rounds: int) -> dict[str, Any
                 "step_s_quartiles": quartiles(seconds),
                 "examples_per_s": one.examples / statistics.median(seconds),
                 "gpu_memory_mib": one.memory,
-                "drawn_points_per_s": points_per_s(one.draw, rounds),
+                **dict.fromkeys(USES),
+                **({f"{one.use.what}_per_s": one.use.count / used_s(one.use, rounds)} if one.use is not None else {}),
                 "direct": direct,
                 "ratio": statistics.median(ratios) if ratios else None,
                 "ratio_quartiles": quartiles(ratios),
@@ -167,22 +174,29 @@ def contender(config: Config, world: World) -> Contender:
     task = build_task(config, world)
     precision = choose_precision(config.precision, world.device)
     step = training_step(task, config, precision, world)
-    for _ in range(WARM_UP_STEPS):
-        step()
+    warm_up(step, QUIET_STEPS if isinstance(config.data, PairData) else WARM_UP_STEPS)
     wait()
     memory = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
     trainable = count_parameters(task.model).trainable
     examples = task.examples_per_batch * config.trainer.accumulate
-    return Contender(step, trainable, examples, task.unit, precision.name, memory, task.drawer(precision))
+    return Contender(step, trainable, examples, task.unit, precision.name, memory, task.use(precision))
 
 
-def points_per_s(draw: Callable[[int, int], Any] | None, rounds: int) -> float | None:
-    """Return how many points are drawn in a second, of all sequences together: the median of so many rounds."""
-    if draw is None:
-        return None
-    # what is made at the first call is not to count
-    seconds = in_turn({"draw": lambda: draw(SIDE_BY_SIDE, DRAWN)}, rounds, warm_up=1)["draw"]
-    return SIDE_BY_SIDE * DRAWN / statistics.median(seconds)
+def used_s(use: Use, rounds: int) -> float:
+    """Return how many seconds a use takes: the median of so many rounds, after one in which things are made."""
+    use.run()
+    return statistics.median(in_turn({"use": use.run}, rounds, warm_up=0)["use"])
+
+
+def warm_up(step: Callable[[], None], quiet: int) -> None:
+    """Take steps until so many in a row have compiled nothing, or for so long that the rest is rare shapes."""
+    left = quiet
+    for _ in range(10 * quiet):
+        before = compilations()
+        step()
+        left = left - 1 if compilations() == before else quiet
+        if not left:
+            return
 
 
 def training_step(task: Task, config: Config, precision: Precision, world: World) -> Callable[[], None]:
@@ -201,9 +215,9 @@ def table(report: dict[str, Any]) -> Table:
     """Return the rows as they are read: medians, and quartiles of the ratio."""
     found = Table(title="a training step, in turn", title_justify="left", **ONE_LINE_EACH)
     memory = any(row["gpu_memory_mib"] is not None for row in report["rows"])
-    strokes = any(row["drawn_points_per_s"] is not None for row in report["rows"])
+    uses = [what for what in USES if any(row[what] is not None for row in report["rows"])]
     columns = ["model", "trainable", "batch", "precision", "step", "per second", "of direct"]
-    columns += ["GPU memory"] * memory + [f"draws {SIDE_BY_SIDE} side by side"] * strokes
+    columns += ["GPU memory"] * memory + [USES[what][0] for what in uses]
     for column in columns:
         found.add_column(column, justify="left" if column in ("model", "precision") else "right")
     for row in report["rows"]:
@@ -215,8 +229,6 @@ def table(report: dict[str, Any]) -> Table:
         cells.append(ratio)
         if memory:
             cells.append(f"{row['gpu_memory_mib']:,.0f} MiB")
-        if strokes:
-            drawn = row["drawn_points_per_s"]
-            cells.append(f"{drawn:,.0f} points/s" if drawn is not None else "")
+        cells += [f"{row[what]:,.0f} {USES[what][1]}" if row[what] is not None else "" for what in uses]
         found.add_row(*cells)
     return found

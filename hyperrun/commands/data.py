@@ -26,10 +26,18 @@ BUNDLED = {
     "digits": "comes with scikit-learn: nothing to fetch",
     "pydocs": f"comes with Python {platform.python_version()}: nothing to fetch",
     "font_strokes": "comes with matplotlib (its fonts): nothing to fetch",
+    "number_words": "is made by two rules: nothing to fetch",
 }
-YOUR_OWN = {"image_folder": "data.root=DIR", "text": "data.path=FILE", "strokes": "data.path=FILE.npz"}
+YOUR_OWN = {
+    "image_folder": "data.root=DIR",
+    "text": "data.path=FILE",
+    "strokes": "data.path=FILE.npz",
+    "parallel": "data.source=FILE data.target=FILE",
+}
 """Sets that are the user's own -> the key that says where they are."""
-KINDS = ("images", "text", "strokes")
+MODELS = {"images": "", "text": "model=hyperlstm ", "strokes": "model=hyperlstm ", "pairs": "model=hyperseq2seq "}
+"""Kind -> what chooses a model for it; the default one takes images."""
+KINDS = tuple(MODELS)
 """In the order in which the sets are listed."""
 
 
@@ -53,6 +61,11 @@ def main(argv: list[str]) -> int:
         raise UserError(
             "strokes is your own file: hyperrun train model=hyperlstm data=strokes data.path=FILE.npz reads it; "
             f"{ALLOWED}; the columns are dx, dy and pen up (1: the pen is lifted after the point)"
+        )
+    if args.name == "parallel":
+        raise UserError(
+            "parallel is two files of your own: hyperrun train model=hyperseq2seq data=parallel data.source=FILE "
+            "data.target=FILE reads them; line by line, sentence and translation, plain, .gz, .bz2, .xz or .zst"
         )
     source = source_of(args.name)
     if source is None:
@@ -148,6 +161,8 @@ def show(source: Source, root: Path, args: argparse.Namespace) -> int:
     if status == MISSING and others:
         print(f"  {' or '.join(others)} would do as well")
     print(hint)
+    if source.besides:
+        print(source.besides)
     return 0 if status in (OK, UNCHECKABLE) else 1
 
 
@@ -166,8 +181,7 @@ def best_form(states: list[FormState]) -> FormState:
 def _hint(source: Source, status: str, args: argparse.Namespace) -> str:
     at = f" --root {shlex.quote(args.root)}" if args.root else ""
     command = f"hyperrun data {source.name}{at} --download"
-    # the default target takes images
-    model = "" if source.name in names_of("images") else "model=hyperlstm "
+    model = next(model for kind, model in MODELS.items() if source.name in names_of(kind))
     train = f"hyperrun train {model}data={source.name}" + (f" data.root={shlex.quote(args.root)}" if args.root else "")
     return {
         OK: f"complete, as published: {train}",

@@ -16,7 +16,7 @@ from hyperrun.config import Config, to_dict
 from hyperrun.data.kinds import ImageData, TaskData
 from hyperrun.errors import UserError
 from hyperrun.hypernets import as_hypernetized, materialize
-from hyperrun.inputs import Images, Strokes, Symbols
+from hyperrun.inputs import Images, SentencePairs, Strokes, Symbols
 from hyperrun.load import LoadedRun, load_run
 from hyperrun.prediction import Preparation, in_words, preparation_of, rounded
 from hyperrun.registry import chosen
@@ -203,6 +203,11 @@ def describe_data(loaded: LoadedRun, prepared: Preparation | None) -> str:
     if isinstance(inputs, Symbols):
         symbols = inputs.vocabulary
         return f"Token ids, int64 [batch, time], of a vocabulary of {symbols}; logits [batch, time, {symbols}]."
+    if isinstance(inputs, SentencePairs):
+        return (
+            f"Sources, int64 [batch, S], of a vocabulary of {inputs.source} pieces, and their lengths; targets without "
+            f"their last piece, int64 [batch, T], and their lengths; logits [batch, T, {inputs.target}]."
+        )
     if isinstance(inputs, Strokes):
         assert loaded.scale is not None
         outputs = 6 * loaded.config.target.mixtures + 1  # pyright: ignore[reportAttributeAccessIssue]

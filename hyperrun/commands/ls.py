@@ -54,8 +54,9 @@ def entries(what: str, data: str, text: str) -> list[dict[str, Any]]:
     found = [{"name": name, "about": about(path)} for name, path in choices(group).items()]
     if what == "models":
         for entry in found:
-            of_text = "text" in taken_by(compose_config([f"model={entry['name']}"]).target.kind)
-            entry |= counts([f"model={entry['name']}", f"data={text if of_text else data}"])
+            takes = taken_by(compose_config([f"model={entry['name']}"]).target.kind)
+            fits = text if "text" in takes else "number_words" if "pairs" in takes else data
+            entry |= counts([f"model={entry['name']}", f"data={fits}"])
     if what == "experiments":
         for entry in found:
             entry |= counts([f"experiment={entry['name']}"])
@@ -76,13 +77,13 @@ def counts(overrides: list[str]) -> dict[str, Any]:
     params/counted is our number for what the paper counts: the whole model, or the part that paper.part names (the
     hypernet that makes this parameter, where it is generated).
     """
-    from hyperrun.data import StrokeData, TextData, inputs_of, looks_of, names_of, published_name
+    from hyperrun.data import PairData, StrokeData, TextData, inputs_of, looks_of, names_of, published_name
     from hyperrun.hydra_app.compose import compose_config
     from hyperrun.hypernets import as_hypernetized, count_parameters
     from hyperrun.models import model_of_shapes
 
     config = compose_config(overrides)
-    if not isinstance(config.data, TextData | StrokeData):
+    if not isinstance(config.data, TextData | StrokeData | PairData):
         choose("data set", published_name(config.data), [name for name in names_of("images") if looks_of(name)])
     inputs = inputs_of(config.data)
     try:
@@ -143,8 +144,9 @@ def paper_cell(row: dict[str, Any]) -> str:
         "test_error": f"{value}% error",
         "test_bpc": f"{value:.3f} bits per character",
         "val_nats": f"{value:,.0f} nats",
+        "test_bleu": f"{value:.2f} BLEU",
     }
     figure = figures.get(row["paper/metric"], value)
     part = row["paper/part"]
     of = f" for {part} (ours {row['params/counted']:,})" if part else ""
-    return f"{figure}, {row['paper/params']:,}{of}"
+    return f"{figure}, {row['paper/params']:,}{of}" if row["paper/params"] is not None else figure

@@ -77,7 +77,7 @@ class Group:
         name = self.summary.get("experiment")
         if not isinstance(name, str) or not name:
             return None
-        of_a_paper = self.runs[0].config.get("paper.params") is not None or published(name)
+        of_a_paper = self.runs[0].config.get("paper.value") is not None or published(name)
         return None if of_a_paper and not self.of_paper else name
 
     @property
@@ -146,7 +146,7 @@ class Group:
 
     @property
     def paper_params(self) -> int | None:
-        """The parameter count the paper prints: of the whole model, or of paper_part."""
+        """The parameter count the paper prints, if any: of the whole model, or of paper_part."""
         return self.runs[0].summary["paper/params"] if self.of_paper else None
 
     @property

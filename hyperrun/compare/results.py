@@ -196,7 +196,7 @@ def paper_cell(experiment: Experiment, group: Group | None = None) -> str:
 
 def printed_params(experiment: Experiment, group: Group | None = None) -> str:
     paper = experiment.paper
-    if paper is None or published(experiment, group) is None:
+    if paper is None or paper.params is None or published(experiment, group) is None:
         return ""
     return f"{paper.params:,}" + (f" ({code(paper.part)})" if paper.part else "")
 

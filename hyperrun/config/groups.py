@@ -38,9 +38,10 @@ class DataConfig:
     """The `kind` of all sets that have this schema."""
 
     kind: str
-    """What sort of data it is: images, tasks, text or strokes; the task follows from it."""
+    """What sort of data it is: images, tasks, text, strokes or pairs; the task follows from it."""
     name: str
-    """Which data set: a registered one (images, text, strokes), or split_NAME, permuted_NAME, rotated_NAME (tasks)."""
+    """Which data set: a registered one (images, text, strokes, pairs), or split_NAME, permuted_NAME, rotated_NAME
+    (tasks)."""
     root: str | None
     """Folder that holds the data set's files; null means $HYPERRUN_DATA, else the per-user cache."""
     verify: bool

@@ -38,8 +38,8 @@ class TrackingConfig:
 class PaperConfig:
     """A row of a published table, beside which our own figure stands."""
 
-    params: int
-    """Parameter count as printed, in numbers (0.097 M is 97000)."""
+    params: int | None
+    """Parameter count as printed, in numbers (0.097 M is 97000); null where none is printed."""
     part: str | None
     """Name of the one parameter the count is about; null means the whole model."""
     metric: str

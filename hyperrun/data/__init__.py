@@ -18,7 +18,12 @@ your own that is more than a file (data=text reads those) is a function to a `Te
         return make_text("verses", train=train, val=val, test=test, vocabulary=vocabulary)
 
 Pen strokes of your own that are more than a file (data=strokes reads those) are a function to a `StrokeSet`, which
-`make_strokes` makes of `RawStrokes`.
+`make_strokes` makes of `RawStrokes`. Pairs of sentences that are more than two files (data=parallel reads those) are a
+function of a config and of the pieces that a run has learned, or None, to a `PairSet`:
+
+    @register("data", "proverbs", PairData, values={"epochs": 20})
+    def proverbs(cfg, pieces=None):
+        return make_pairs("proverbs", cfg, pieces, train=RawPairs.of(english, french), val=RawPairs.of(..., ...))
 
 `looks=Images(1, 28, 10, train=60_000)`, where it is known beforehand, lets hyperrun count parameters without reading
 the set; `source`, a function to a `Source`, says where its files come from.
@@ -36,28 +41,39 @@ from hyperrun.config import DataConfig
 # isort: off
 from hyperrun.data import digits, mnist, cifar, svhn, folder, text, corpora  # noqa: F401
 from hyperrun.data.strokes import font_strokes, sketch_rnn, iam_online, own_file  # noqa: F401
+from hyperrun.data.pairs import number_names, multi30k, wmt14, own_files as own_pairs  # noqa: F401
 
 # isort: on
 from hyperrun.data.images import FolderSplit, ImageSet, ImageSplit, left_to_train_on, make_set
-from hyperrun.data.kinds import ImageData, StrokeData, TaskData, TextData
+from hyperrun.data.kinds import ImageData, PairData, StrokeData, TaskData, TextData
 from hyperrun.data.learned import LearnedImages
+from hyperrun.data.pairs.encoded import PairSplit
+from hyperrun.data.pairs.files import FILES
+from hyperrun.data.pairs.pieces import BothPieces, Pieces
+from hyperrun.data.pairs.sets import PairSet, RawPairs, make_pairs
 from hyperrun.data.sources import Source, data_root
 from hyperrun.data.strokes.sets import RawStrokes, StrokeSet, StrokeSplit, make_strokes
 from hyperrun.data.tasks import TaskSet, classes_of, make_tasks
 from hyperrun.data.text import TextSet, make_text
 from hyperrun.data.vocabulary import Vocabulary, number_bytes, number_characters, number_words
 from hyperrun.errors import choose
-from hyperrun.inputs import Images, Inputs, Tasks
+from hyperrun.inputs import Images, Inputs, SentencePairs, Tasks
 from hyperrun.paths import expanded
 from hyperrun.registry import choices, register
 
 __all__ = [
     "FORMS",
+    "BothPieces",
     "FolderSplit",
     "ImageData",
     "ImageSet",
     "ImageSplit",
     "LearnedImages",
+    "PairData",
+    "PairSet",
+    "PairSplit",
+    "Pieces",
+    "RawPairs",
     "RawStrokes",
     "StrokeData",
     "StrokeSet",
@@ -72,10 +88,12 @@ __all__ = [
     "inputs_of",
     "load",
     "load_images",
+    "load_pairs",
     "load_strokes",
     "load_tasks",
     "load_text",
     "looks_of",
+    "make_pairs",
     "make_set",
     "make_strokes",
     "make_text",
@@ -99,6 +117,11 @@ ONLY_FEEDING = (
     "eval_burn_in",
     "scale",
     "buckets",
+    "tokens_per_batch",
+    "select",
+    "beam",
+    "alpha",
+    "beta",
 )
 """Keys that do not change what is read, so that a sweep over them reads the set once."""
 KEPT = 2
@@ -110,7 +133,7 @@ Set = TypeVar("Set")
 
 
 def names_of(kind: str) -> list[str]:
-    """Return the names of the registered sets of a kind (images, text, strokes), in the order of their registration."""
+    """Return the names of the registered sets of a kind (images, text, strokes, pairs), as they were registered."""
     return [name for name, one in choices("data").items() if one.schema.KIND == kind]
 
 
@@ -161,6 +184,19 @@ def load_strokes(cfg: StrokeData) -> StrokeSet:
             refuses; a split of which nothing is left.
     """
     return _read_or_kept(choices("data")[choose("set of strokes", cfg.name, names_of("strokes"))].build, cfg)
+
+
+def load_pairs(cfg: PairData, pieces: BothPieces | None = None) -> PairSet:
+    """Read the pairs of sentences cfg.name, or return them from memory where this process has just read them.
+
+    pieces: those of source and target that a run has learned, instead of learning them from the set.
+
+    Raises:
+        UserError: an unknown name; files that are missing, damaged, of unequal lengths or not the published ones; a
+            vocabulary that the text has not got; a split of which nothing is left.
+    """
+    read = choices("data")[choose("set of pairs", cfg.name, names_of("pairs"))].build
+    return _read_or_kept(read, cfg) if pieces is None else read(cfg, pieces)
 
 
 FORMS = ("split", "permuted", "rotated")
@@ -222,6 +258,8 @@ def inputs_of(cfg: DataConfig) -> Inputs:
         return Tasks(replace(images, classes=classes_of(images.classes, form, cfg), train=0), cfg.tasks)
     if isinstance(cfg, TextData) and cfg.name in corpora.UNIT_OF:
         corpora.expect_published(cfg)
+    if isinstance(cfg, PairData):  # their text must yield so many
+        return SentencePairs(cfg.pieces, cfg.pieces, cfg.shared_vocabulary)
     looks = looks_of(cfg.name)
     if isinstance(looks, Images) and isinstance(cfg, ImageData):
         return replace(looks, train=left_to_train_on(cfg.name, cfg, looks.train))
@@ -240,7 +278,7 @@ def load(cfg: DataConfig) -> Any:
 def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     where = data_root(cfg.root)  # $HYPERRUN_DATA may change between two calls
     settings = [(key, value) for key, value in asdict(cfg).items() if key not in ONLY_FEEDING]
-    key = (read, where, _state_of_file(cfg), *settings)
+    key = (read, where, str(_state_of_file(cfg)), *settings)
     found = _kept.pop(key, None)
     if found is None:
         while len(_kept) >= KEPT:  # before reading, so that there are never more than KEPT in memory
@@ -250,12 +288,15 @@ def _read_or_kept(read: Callable[[Cfg], Set], cfg: Cfg) -> Set:
     return found
 
 
-def _state_of_file(cfg: DataConfig) -> tuple[int, int] | int | None:
-    """Return what changes when a file of one's own, or pictures of a folder, are written anew; None for sets that are
+def _state_of_file(cfg: DataConfig) -> list[tuple[int, int]] | int | None:
+    """Return what changes when files of one's own, or pictures of a folder, are written anew; None for sets that are
     neither."""
     if cfg.name == "image_folder" and cfg.root is not None and (root := expanded(cfg.root)).is_dir():
         return folder.state_of(root)
-    if not isinstance(cfg, TextData | StrokeData) or cfg.path is None or not (path := expanded(cfg.path)).exists():
-        return None
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    named: list[str | None] = []
+    if isinstance(cfg, TextData | StrokeData):
+        named = [cfg.path]
+    elif isinstance(cfg, PairData):
+        named = [getattr(cfg, key) for key in FILES]
+    paths = [expanded(path) for path in named if path is not None]
+    return [(found.st_size, found.st_mtime_ns) for path in paths if path.exists() and (found := path.stat())] or None

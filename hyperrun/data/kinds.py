@@ -159,11 +159,89 @@ class StrokeData(DataConfig):
             raise ValueError(f"scale must lie in [0, 1), not {self.scale}")
         if self.max_jump is not None and self.max_jump <= 0:
             raise ValueError(f"max_jump must be positive, not {self.max_jump}")
-        if (self.val_fraction is None) != (self.test_fraction is None):
-            raise ValueError("val_fraction and test_fraction must both be numbers, or both null")
-        if self.val_fraction is not None and self.test_fraction is not None:
-            if self.val_fraction <= 0 or self.test_fraction < 0 or self.val_fraction + self.test_fraction >= 1:
-                raise ValueError(
-                    "val_fraction must be positive and test_fraction not negative, with a sum below 1, not "
-                    f"{self.val_fraction} and {self.test_fraction}"
-                )
+        check_fractions(self.val_fraction, self.test_fraction)
+
+
+@dataclass
+class PairData(DataConfig):
+    """Sentences and their translations, cut into pieces of words."""
+
+    KIND: ClassVar[str] = "pairs"
+
+    source: str | None
+    """The file of sentences to learn from, one a line, that data=parallel reads (data=wmt14_enfr: the files that it
+    trains on, where they stand elsewhere); null for every other set."""
+    target: str | None
+    """The file of their translations, line by line."""
+    val_source: str | None
+    """The file of sentences that validate; null: val_fraction of the first file."""
+    val_target: str | None
+    """The file of their translations."""
+    test_source: str | None
+    """The file of sentences that test; null: test_fraction of the first file."""
+    test_target: str | None
+    """The file of their translations."""
+    val_fraction: float | None
+    """Part of the training file that validates where there is no file for it; null where the set brings its own."""
+    test_fraction: float | None
+    """Part of the training file that tests where there is no file for it; 0: no test split."""
+    pieces: int
+    """Size of a vocabulary, the four of padding, beginning, end and unknown included. The training text must yield
+    exactly so many."""
+    shared_vocabulary: bool
+    """One vocabulary, of both languages' text, for source and target; else one for each."""
+    byte_fallback: bool
+    """Write characters that no piece has as bytes, for which 256 of the pieces are set aside, so that no text is
+    outside the model; else they are one piece, unknown."""
+    normalization: str
+    """Unicode's form of what is read and typed: nfc, nfkc or none. White space is one blank in any case."""
+    max_length: int
+    """Pairs with more pieces than this on a side are left out of training, and counted; evaluation has them all."""
+    tokens_per_batch: int
+    """Target pieces of a training batch over all processes, padding included, at most."""
+    buckets: int
+    """Lengths to which targets are padded, and as many to which sources are, chosen for little padding."""
+    select: str
+    """What selects the checkpoint: loss (per target piece) or bleu (of greedy translations) on the validation split."""
+    beam: int
+    """Translations that the search of the test and of `hyperrun translate` goes on with side by side; 1: greedy."""
+    alpha: float
+    """Length normalization of that search (Wu et al. 2016, equation 14): 0 none, 1 the mean per piece."""
+    beta: float
+    """Coverage penalty of that search (the same equation); 0: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("data.normalization", self.normalization, ["nfc", "nfkc", "none"])
+        choose("data.select", self.select, ["loss", "bleu"])
+        for name in ("max_length", "tokens_per_batch", "buckets", "beam"):
+            check_positive(name, getattr(self, name))
+        if self.buckets > 255:
+            raise ValueError(f"buckets must be at most 255, not {self.buckets}")
+        for split in ("", "val_", "test_"):
+            source, target = f"{split}source", f"{split}target"
+            if (getattr(self, source) is None) != (getattr(self, target) is None):
+                there, lacks = (target, source) if getattr(self, source) is None else (source, target)
+                raise ValueError(f"{there}={getattr(self, there)} needs {lacks}=FILE, whose lines belong to its lines")
+        least = 5 + 256 * self.byte_fallback
+        if self.pieces < least:
+            raise ValueError(
+                f"pieces must be at least {least}: {4 + 256 * self.byte_fallback} are set aside, not {self.pieces}"
+            )
+        if self.alpha < 0 or self.beta < 0:
+            raise ValueError(f"alpha and beta must not be negative, not {self.alpha} and {self.beta}")
+        check_fractions(self.val_fraction, self.test_fraction)
+
+
+def check_fractions(val: float | None, test: float | None) -> None:
+    """Refuse fractions that leave nothing to train on or nothing to validate by.
+
+    Raises:
+        ValueError: such fractions, or one alone.
+    """
+    if (val is None) != (test is None):
+        raise ValueError("val_fraction and test_fraction must both be numbers, or both null")
+    if val is not None and test is not None and (val <= 0 or test < 0 or val + test >= 1):
+        raise ValueError(
+            f"val_fraction must be positive and test_fraction not negative, with a sum below 1, not {val} and {test}"
+        )

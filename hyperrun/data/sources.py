@@ -59,6 +59,8 @@ class Source:
     """What makes the first form complete; empty where hyperrun does not fetch it."""
     by_hand: str = ""
     """Where hyperrun does not fetch it: what people do, as a clause that begins with a verb."""
+    besides: str = ""
+    """What a run needs beside these files, as a sentence without its full stop."""
     checked_by_content: bool = False
     """Whether the reader compares what is in the files, whatever their form, with what was published."""
 
@@ -102,6 +104,11 @@ def data_root(cfg_root: str | None) -> Path:
     """Return the folder that holds data sets: `cfg_root`, else $HYPERRUN_DATA, else the user's cache."""
     if chosen := cfg_root or os.environ.get("HYPERRUN_DATA"):
         return expanded(chosen)
+    return user_cache()
+
+
+def user_cache() -> Path:
+    """Return the folder of data sets, and of what is made of them, where the user names none."""
     if sys.platform == "darwin":
         return expanded("~/Library/Caches/hyperrun")
     if sys.platform == "win32":

@@ -35,8 +35,11 @@ from hyperrun.paths import expanded
 
 CHECKED = 100
 """Composed jobs kept in memory at most."""
+PLACES = ("root", "path", *(f"{split}{side}" for split in ("", "val_", "test_") for side in ("source", "target")))
+"""Keys of data that name a folder or a file."""
 SEARCHED = {"text": "bpc", "strokes": "nats"}
-"""Kind of data -> the metric that a search goes by (for words it is perplexity, which falls as well); else accuracy."""
+"""Kind of data -> the metric that a search goes by (for words it is perplexity, which falls as well); of pairs of
+sentences data.select says it; else accuracy."""
 
 
 def compose_config(overrides: list[str]) -> Config:
@@ -59,7 +62,7 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     """Return what Hydra composed, typed and checked."""
     cfg.model = model_name(cfg, typed)
     config = from_omegaconf(cfg)
-    for key in ("root", "path"):  # the run is evaluated from other folders, too
+    for key in PLACES:  # the run is evaluated from other folders, too
         place = getattr(config.data, key, None)
         if place is not None:
             setattr(config.data, key, os.path.abspath(expanded(place)))
@@ -249,7 +252,7 @@ def search_in_the_right_direction(cfg: DictConfig, parsed: Iterable[Override]) -
     """Tell a search (hydra/sweeper=optuna) whether the metric that train returns is to rise or to fall."""
     typed = any(override.get_key_element() == "hydra.sweeper.direction" for override in parsed)
     if "direction" in cfg.hydra.sweeper and not typed:
-        metric = SEARCHED.get(cfg.data.kind, "accuracy")
+        metric = cfg.data.get("select") or SEARCHED.get(cfg.data.kind, "accuracy")
         cfg.hydra.sweeper.direction = "maximize" if higher_is_better(metric) else "minimize"
 
 

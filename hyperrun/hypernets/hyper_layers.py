@@ -257,8 +257,8 @@ def worth_it(x: Tensor) -> bool:
     programs and the transforms of torch.func (vmap, jvp, grad) need the single steps."""
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting():
         return False
-    numbers = x.shape[0] * x.shape[1]
-    return numbers >= 512 or (numbers > 0 and torch.is_grad_enabled())
+    steps, batch, _ = x.shape
+    return steps > 1 and batch > 0 and (steps * batch >= 512 or torch.is_grad_enabled())
 
 
 class RNNHypernet(nn.Module):

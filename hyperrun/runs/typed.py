@@ -92,13 +92,14 @@ def has_papers_count(summary: Mapping[str, Any], part: str | None, changed: Iter
     """Return whether a run has as many parameters as the paper prints: then the printed figure can stand beside it.
 
     part: the one parameter that the printed count is about, None for the whole model. A summary does not count it, but
-    it is the paper's as long as nothing of the network is. changed: keys in which the run is not its experiment, words
-    that were typed (KEY=VALUE) as well.
+    it is the paper's as long as nothing of the network is; so it is where the paper prints no count. changed: keys in
+    which the run is not its experiment, words that were typed (KEY=VALUE) as well.
     """
     printed = summary.get("paper/params")
-    if not isinstance(printed, int) or printed < 1:
-        return False
-    if part is None:
-        return abs(summary["params/trainable"] / printed - 1) <= CLOSE
+    if printed is not None or "paper/value" not in summary:
+        if not isinstance(printed, int) or printed < 1:
+            return False
+        if part is None:
+            return abs(summary["params/trainable"] / printed - 1) <= CLOSE
     keys = (word.lstrip("+~").partition("=")[0].partition(".")[0] for word in changed)
     return not any(key in ARCHITECTURE for key in keys)

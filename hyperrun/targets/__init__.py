@@ -8,9 +8,10 @@ from hyperrun.config import TargetConfig
 from hyperrun.errors import UserError
 from hyperrun.inputs import Inputs, Tasks
 from hyperrun.registry import choices, chosen
-from hyperrun.targets import cnn, mlp, recurrent, siren, torchvision_models, wide_resnet  # noqa: F401 (they register)
+from hyperrun.targets import cnn, mlp, recurrent, seq2seq, siren, torchvision_models, wide_resnet  # noqa: F401 (they register)
 
-PRESETS = {"text": "; model=lstm, hyperlstm, ...", "strokes": "; model=lstm, hyperlstm, ..."}
+RECURRENT = "; model=lstm, hyperlstm, ..."
+PRESETS = {"text": RECURRENT, "strokes": RECURRENT, "pairs": "; model=seq2seq, hyperseq2seq, ..."}
 """What to type for data of which few targets are."""
 
 

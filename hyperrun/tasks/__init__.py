@@ -13,6 +13,7 @@ from hyperrun.tasks import (  # noqa: F401 (they register)
     language_modeling,
     multitask,
     stroke_modeling,
+    translation,
 )
 from hyperrun.training.distributed import World
 from hyperrun.training.task import Task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,13 @@ from hyperrun.tasks.mixture_density import draw, negative_log_density
 from hyperrun.tasks.recurrent_memory import training_memory
 from hyperrun.training.distributed import World, sum_over_ranks
 from hyperrun.training.precision import Precision
-from hyperrun.training.task import Task
+from hyperrun.training.task import Task, Use
 
 EVALUATED_AT_ONCE = 16_384
 """Points: an evaluation reads its sequences in chunks of so many steps that a batch has no more in one of them."""
+
+SIDE_BY_SIDE, DRAWN = 8, 100
+"""Sequences that `hyperrun bench` lets a model draw at a time, and points of each."""
 
 NUMBERS_PER_OUTPUT = 8
 """float32 numbers that the density keeps for each output of the network, its gradient included (measured)."""
@@ -185,11 +188,11 @@ class StrokeModeling(Task):
         of = self.strokes.splits[split]
         return {"nats": total.item() / len(of), "nats_per_point": total.item() / of.predicted}
 
-    def drawer(self, precision: Precision) -> Callable[[int, int], list[Tensor]]:
-        def draw(n: int, points: int) -> list[Tensor]:
-            return sample_strokes(self.model, n, temperature=1.0, seed=0, max_points=points, precision=precision)
+    def use(self, precision: Precision) -> Use:
+        def draw() -> None:
+            sample_strokes(self.model, SIDE_BY_SIDE, temperature=1.0, seed=0, max_points=DRAWN, precision=precision)
 
-        return draw
+        return Use("drawn_points", SIDE_BY_SIDE * DRAWN, draw)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what besides the model a resumed run, an evaluation or a sample needs. All processes must call it."""

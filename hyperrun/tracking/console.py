@@ -118,14 +118,19 @@ class Console:
             self._record(f"{name}: {value}")
         self.rich.print(table)
         self.say(f"files   {folder}")
-        verbs = ["eval", "sample"] if summary["task"] in SAMPLED else ["eval"]
-        self.say(f"next    {'; '.join(f'hyperrun {verb} {shlex.quote(str(folder))}' for verb in verbs)}")
+        lines = [f"hyperrun {verb} {shlex.quote(str(folder))}" for verb in ("eval", *USED_BY.get(summary["task"], ()))]
+        self.say(f"next    {'; '.join(lines)}")
 
 
 NO_TEST = "no test split: validation is all there is"
 
-SAMPLED = ("language_modeling", "image_fitting", "stroke_modeling")
-"""Tasks whose models `hyperrun sample` lets make something."""
+USED_BY = {
+    **dict.fromkeys(("language_modeling", "image_fitting", "stroke_modeling"), ("sample",)),
+    "translation": ("translate",),
+}
+"""Task -> the verbs that use its models."""
+ALSO = ("bleu", "chrf", "exact")
+"""Figures that the final table shows of a test besides the one that selected the checkpoint, where there are any."""
 
 ONE_LINE_EACH: dict[str, Any] = {"box": None, "pad_edge": False, "title_style": "bold"}
 """How a table looks whose rows are not to be broken: a path is there to be copied."""
@@ -179,13 +184,13 @@ def result_rows(summary: dict[str, Any], metric: str) -> list[tuple[str, str]]:
         (f"validation {metric}", f"{summary[f'val/{metric}']:.4f} (step {summary['best/step']})"),
         (f"test {metric}", NO_TEST if test is None else f"{test:.4f}"),
     ]
+    for name in ALSO:
+        if name != metric and summary.get(f"test/{name}") is not None:
+            rows.append((f"test {name}", f"{summary[f'test/{name}']:.4f}"))
     if "paper/value" in summary:
-        rows.append(
-            (
-                "the paper",
-                f"{summary['paper/value']} {summary['paper/metric']} ({summary['paper/params']:,} parameters)",
-            )
-        )
+        count = summary["paper/params"]
+        of = f" ({count:,} parameters)" if count is not None else ""
+        rows.append(("the paper", f"{summary['paper/value']} {summary['paper/metric']}{of}"))
     speed = f"{summary['throughput/examples_per_s']:,.0f} examples/s"
     if "throughput/tokens_per_s" in summary:
         speed = f"{summary['throughput/tokens_per_s']:,.0f} {symbols_word(summary)}/s"

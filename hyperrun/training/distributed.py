@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -90,6 +91,15 @@ def gather_examples(rows: Tensor, world: World, dim: int = 0) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(world.size)]
     dist.all_gather(parts, rows)
     return torch.cat(parts, dim)
+
+
+def gather_objects(value: Any, world: World) -> list[Any]:
+    """Return the values of all processes (plain Python objects), the first one's first."""
+    if world.size == 1:
+        return [value]
+    found = [None] * world.size
+    dist.all_gather_object(found, value)
+    return found
 
 
 def any_rank(flag: bool, world: World) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import nn
@@ -12,6 +13,17 @@ from hyperrun.config import Config
 from hyperrun.metrics import higher_is_better
 from hyperrun.training.distributed import World
 from hyperrun.training.precision import Precision
+
+
+@dataclass(frozen=True)
+class Use:
+    """Something that a trained model does step by step, which takes other times than training."""
+
+    what: str
+    """drawn_points, translated_sentences: what `run` makes."""
+    count: int
+    """How many of them."""
+    run: Callable[[], object]
 
 
 class Task(ABC):
@@ -95,9 +107,8 @@ class Task(ABC):
 
     # ---------------------------------------------------------------- results
 
-    def drawer(self, precision: Precision) -> Callable[[int, int], Any] | None:
-        """Return what draws from the model so many sequences, side by side, of so many points each, for `hyperrun
-        bench` to time; None of models that draw no sequences of points."""
+    def use(self, precision: Precision) -> Use | None:
+        """Return what the model is used for step by step, for `hyperrun bench` to time; None where it is not."""
         return None
 
     @abstractmethod

@@ -63,13 +63,13 @@ def test_what_has_no_twin_stands_alone(line: list[str]) -> None:
 
 
 def test_how_fast_strokes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hyperrun.commands.bench.DRAWN", 3)
+    monkeypatch.setattr("hyperrun.tasks.stroke_modeling.DRAWN", 3)
     points = np.random.default_rng(0).normal(size=(60, 3)) * [1, 1, 0]
     np.savez(tmp_path / "walks.npz", points=points, offsets=np.arange(0, 61, 6))
     line = ["model=lstm", "data=strokes", f"data.path={tmp_path / 'walks.npz'}", "target.hidden_size=8"]
     report = bench([compose_config([*line, "target.mixtures=2", "trainer.batch_size=4"])], WORLD, rounds=1)
     assert report["rows"][0]["drawn_points_per_s"] > 0
-    assert "draws 8 side by side" in [column.header for column in table(report).columns]
+    assert "draws side by side" in [column.header for column in table(report).columns]
 
 
 def test_a_step_learns() -> None:

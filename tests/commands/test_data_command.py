@@ -80,7 +80,7 @@ def md5(path) -> str:
 def test_without_a_name_the_sets_are_listed(run, tmp_path):
     status, out, _ = run()
     assert status == 0 and f"looking in {tmp_path / 'root'} ($HYPERRUN_DATA)" in out
-    everything = [*names_of("images"), *names_of("text"), *names_of("strokes")]
+    everything = [name for kind in ("images", "text", "strokes", "pairs") for name in names_of(kind)]
     assert [line.split()[0] for line in out.splitlines()[1:]] == everything
     assert (
         "ptb              missing     hyperrun data ptb\n" in out
@@ -192,6 +192,7 @@ def test_texts_that_need_no_files(run):
 
 def test_strokes(run, tmp_path, monkeypatch):
     assert run("font_strokes") == (0, "font_strokes comes with matplotlib (its fonts): nothing to fetch\n", "")
+    assert run("number_words") == (0, "number_words is made by two rules: nothing to fetch\n", "")
     with pytest.raises(
         UserError, match=r"^strokes is your own file: .*data.path=FILE.npz reads it; an npz .* points and"
     ):
@@ -294,3 +295,17 @@ def test_real_files(capsys):
     for name in ("ptb_char", "ptb", "enwik8"):
         assert command.main([name]) == 0
         assert f"complete, as published: hyperrun train model=hyperlstm data={name}" in capsys.readouterr().out
+
+
+def test_pairs_say_how_they_are_had_and_trained_on(run, tmp_path):
+    status, out, _ = run("multi30k_mscoco")
+    assert status == 1 and "test_2017_mscoco.fr.gz" in out and "into multi30k there" in out
+    folder = tmp_path / "root" / "newstest2014"
+    folder.mkdir(parents=True)
+    for language in ("en", "fr"):
+        (folder / f"newstest2014-fren-{'src' if language == 'en' else 'ref'}.{language}.sgm").write_text("<doc>")
+    status, out, _ = run("wmt14_enfr")
+    assert status == 0 and "hyperrun train model=hyperseq2seq data=wmt14_enfr data.verify=false" in out
+    assert out.splitlines()[-1].startswith("to train, put the corpora of")
+    with pytest.raises(UserError, match="two files of your own: .*data.source=FILE data.target=FILE"):
+        run("parallel")

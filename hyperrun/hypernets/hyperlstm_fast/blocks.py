@@ -15,7 +15,7 @@ CHUNK_BYTES = 2 * 2**20
 """Gradients of the scaling vectors collected before they are multiplied: a few steps' worth, so that they stay in the
 cache."""
 
-MOST_WORKSPACES = 16
+MOST_WORKSPACES = 64
 """In one memory: the lengths to which batches are padded are few."""
 
 

@@ -1,0 +1,108 @@
+"""Additive attention (Bahdanau et al. 2015; GNMT's "feed forward network with one hidden layer", Wu et al. 2016 eq. 4).
+
+    score(q, k) = v . tanh(W_q q + W_k m + b)        weights = softmax of the scores over the source's pieces
+
+Plain, not normalized: v is used as it is, where TensorFlow's "normed Bahdanau" has g v / |v|.
+
+The sum within the tanh is as large as queries times keys times units. It is made a few queries at a time, and made
+again in backward instead of being kept, so that memory grows with queries plus keys, and the numbers that are worked on
+stay in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+CHUNK_BYTES = {"cpu": 2 * 2**20, "cuda": 128 * 2**20}
+"""What is worked on at a time: on a CPU about what its caches hold, on a GPU enough to keep it busy."""
+
+
+class Memory(NamedTuple):
+    """A batch of sources as the decoder sees it; each tensor has the sources along its first dimension."""
+
+    values: Tensor
+    """What the encoder's last layer gives, [B, S, M]; zeros beyond a source's end."""
+    keys: Tensor
+    """W_k of these, [B, S, A]."""
+    beyond: Tensor
+    """Where there is nothing to attend to, bool [B, S]."""
+
+    def select(self, rows: Tensor) -> Memory:
+        """Return the memory of these sources, int64 [n]."""
+        return Memory(*(part.index_select(0, rows) for part in self))
+
+
+class Attention(nn.Module):
+    """Additive attention: 2 * size + (queries + values) * size parameters."""
+
+    def __init__(self, queries: int, values: int, size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(queries, size)
+        self.key = nn.Linear(values, size, bias=False)
+        bound = size**-0.5
+        self.v = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
+
+    def memory(self, values: Tensor, lengths: Tensor) -> Memory:
+        """Return what to attend to, from the encoder's outputs [B, S, M] and the sources' lengths, int64 [B].
+
+        A source without a piece is attended to as one zero.
+        """
+        places = torch.arange(values.shape[1], device=values.device)
+        beyond = places >= lengths.to(values.device).clamp(min=1)[:, None]
+        return Memory(values, self.key(values), beyond)
+
+    def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Return contexts [R, T, M] and weights [R, T, S] (float32 at least) of queries [R, T, H].
+
+        R is a multiple K of the memory's B sources: rows 0 to K - 1 attend to the first, and so on.
+        """
+        rows, steps, _ = queries.shape
+        sources, pieces, _ = memory.values.shape
+        asked = self.query(queries).view(sources, -1, self.v.shape[0])  # K * T queries of each source
+        scores: Any = AdditiveScores.apply(asked, memory.keys, self.v.to(asked.dtype))
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).masked_fill(
+            memory.beyond[:, None], -torch.inf
+        )
+        weights = torch.softmax(scores, -1)
+        contexts = weights.to(memory.values.dtype) @ memory.values
+        return contexts.view(rows, steps, -1), weights.view(rows, steps, pieces)
+
+
+class AdditiveScores(torch.autograd.Function):
+    """(queries [B, T, A], keys [B, S, A], v [A]) -> v . tanh(query + key), [B, T, S]."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(queries, keys, v)
+        return torch.cat([hidden(part, keys) @ v for part in queries.split(at_once(queries, keys), 1)], 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        queries, keys, v = ctx.saved_tensors
+        size = at_once(queries, keys)
+        d_scores = d_scores.to(v.dtype)
+        d_v, d_keys = torch.zeros_like(v), torch.zeros_like(keys)
+        d_queries = []
+        for part, d_part in zip(queries.split(size, 1), d_scores.split(size, 1), strict=True):
+            h = hidden(part, keys)
+            d_v.add_(d_part.flatten() @ h.flatten(0, 2))
+            slope = h.square_().neg_().add_(1).mul_(d_part[..., None])
+            d_queries.append(slope.sum(2))
+            d_keys.add_(slope.sum(1) if slope.shape[1] > 1 else slope[:, 0])
+        return torch.cat(d_queries, 1).mul_(v), d_keys.mul_(v), d_v
+
+
+def hidden(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return tanh(query + key) of all pairs, [B, T, S, A]."""
+    return (queries[:, :, None] + keys[:, None]).tanh_()
+
+
+def at_once(queries: Tensor, keys: Tensor) -> int:
+    """Return how many queries of each source are worked on at a time: one at least."""
+    wanted = CHUNK_BYTES.get(queries.device.type, CHUNK_BYTES["cuda"])
+    return max(1, wanted // max(1, keys.numel() * keys.element_size()))
