@@ -146,7 +146,7 @@ def paper_cell(row: dict[str, Any]) -> str:
         "val_nats": f"{value:,.0f} nats",
         "test_bleu": f"{value:.2f} BLEU",
     }
-    figure = figures.get(row["paper/metric"], value)
+    figure = str(figures.get(row["paper/metric"], value))
     part = row["paper/part"]
     of = f" for {part} (ours {row['params/counted']:,})" if part else ""
     return f"{figure}, {row['paper/params']:,}{of}" if row["paper/params"] is not None else figure
