@@ -35,7 +35,7 @@ KNOWS: dict[str, set[str]] = {
     "arguments": {"hydra_app"},
     "hydra_app": {"compare", "models", "training", "data", "tracking", "runs", "config"},
     # of finished runs
-    "analyze": {"load", "tasks", "hypernets", "targets", "data", "pictures", "tracking", "runs", "config"},
+    "analyze": {"load", "tasks", "training", "hypernets", "targets", "data", "pictures", "tracking", "runs", "config"},
     "compare": {"", "pictures", "tracking", "runs", "config"},
     "prediction": {"load", "training", "hypernets", "data"},
     "load": {"models", "tasks", "training", "hypernets", "targets", "data", "runs", "config"},

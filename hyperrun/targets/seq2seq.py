@@ -266,9 +266,8 @@ class Seq2Seq(nn.Module):
     ) -> tuple[Tensor, DecoderState, Tensor]:
         """Return logits [R, t, vocabulary], the state to go on with and the attention weights [R, t, S], after reading
         tokens int64 [R, t]. R is a multiple of the memory's sources; see Attention.forward."""
-        x, state, weights = self.decoder(self.target_embedding(tokens.T), memory, state, None)
-        assert state is not None
-        return self.output(x.transpose(0, 1)), state, weights
+        x, after, weights = self.decoder(self.target_embedding(tokens.T), memory, state, None)
+        return self.output(x.transpose(0, 1)), after, weights
 
 
 def with_few_shapes(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

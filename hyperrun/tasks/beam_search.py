@@ -2,8 +2,9 @@
 
 A beam search keeps the `beam` likeliest beginnings of each translation. At every step all their continuations are put
 in order of probability. An end among the first `beam` of them is a finished translation; the first `beam` that are no
-end go on. A sentence is done when it has `beam` finished translations, or when it is as long as it may be, where an end
-is all that can come. Its translations are then put in order of
+end go on. A sentence is done when it has `beam` finished translations of which the best has a better score than every
+beginning that goes on (a sure model finishes many bad ones before the right one is at its end), or when it is as long
+as it may be, where an end is all that can come. Its translations are then put in order of
 
     log P(Y | X) / lp(Y) + cp(X, Y)     lp(Y) = ((5 + |Y|) / 6)^alpha     cp(X, Y) = beta * sum over the source's pieces
                                                                           of log(min(what was attended to it, 1))
@@ -139,7 +140,15 @@ class BeamSearch:
         goes_on = torch.sort(ends, dim=1, stable=True).indices[:, :beam]
         came_from, piece = came_from.gather(1, goes_on), piece.gather(1, goes_on)
         self.log_p = best.gather(1, goes_on).masked_fill(ends.gather(1, goes_on), -torch.inf)
-        full = torch.tensor([len(self.finished[int(n)]) >= beam for n in self.numbers], device=self.device)
+        rows = torch.arange(at_work, device=self.device)[:, None]
+        hopes = self.score(self.log_p, made, attended[rows, came_from], self.memory.beyond[:, None]).max(1).values
+        full = torch.tensor(
+            [
+                len(found := self.finished[n]) >= beam and max(one.score for one in found) >= hope
+                for n, hope in zip(self.numbers.tolist(), hopes.tolist(), strict=True)
+            ],
+            device=self.device,
+        )
         left = torch.nonzero(~(full | (made >= self.most))).flatten()
         if len(left) < len(full):
             self.numbers, self.most = self.numbers[left.cpu()], self.most[left]
@@ -157,14 +166,16 @@ class BeamSearch:
         sentence, rank = places.unbind(1)
         parent = came_from[sentence, rank]
         log_p, pieces = best[sentence, rank], self.tokens[sentence, parent, 1:]
-        length_penalty = ((5 + pieces.shape[1] + 1) / 6) ** self.alpha
-        # a piece that nothing was attended to is as bad as a float32 can say
-        covered = attended[sentence, parent].clamp(torch.finfo(torch.float32).tiny, 1).log()
-        coverage = self.beta * covered.masked_fill(self.memory.beyond[sentence], 0).sum(1)
-        score = log_p / length_penalty + coverage
+        score = self.score(log_p, pieces.shape[1] + 1, attended[sentence, parent], self.memory.beyond[sentence])
         numbers = self.numbers[sentence.cpu()].tolist()
         for n, *one in zip(numbers, pieces.tolist(), log_p.tolist(), score.tolist(), strict=True):
             self.finished[n].append(Translation(*one))
+
+    def score(self, log_p: Tensor, length: int, attended: Tensor, beyond: Tensor) -> Tensor:
+        """Return what translations [...] of so many predicted pieces are put in order by; attended: [..., S]."""
+        # a piece that nothing was attended to is as bad as a float32 can say
+        covered = attended.clamp(torch.finfo(torch.float32).tiny, 1).log().masked_fill(beyond, 0)
+        return log_p / ((5 + length) / 6) ** self.alpha + self.beta * covered.sum(-1)
 
 
 def possible(logits: Tensor) -> Tensor:

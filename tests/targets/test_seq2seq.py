@@ -246,7 +246,7 @@ def test_every_recurrent_layer_can_have_a_hyper_cell_and_be_chosen_by_name() -> 
         return [name.removeprefix("target.") for name, m in model.named_modules() if isinstance(m, HyperLSTMLayer)]
 
     both = ["encoder.layers.0.left_to_right", "encoder.layers.0.right_to_left"]
-    shape = {"encoder_layers": 2, "decoder_layers": 2}
+    shape: dict[str, Any] = {"encoder_layers": 2, "decoder_layers": 2}
     assert names(hyper(network(**shape))) == [*both, "encoder.layers.1", "decoder.layers.0", "decoder.layers.1"]
     assert names(hyper(network(**shape), exclude=["decoder.*"])) == [*both, "encoder.layers.1"]
     assert names(hyper(network(**shape), include=["*_to_left"])) == [both[1]]

@@ -61,8 +61,11 @@ def naive(net: Any, source: Tensor, beam: int, alpha: float, beta: float) -> lis
             if piece == EOS:
                 score = total / ((5 + len(pieces) + 1) / 6) ** alpha + beta * float(covered.log().sum())
                 finished.append(Translation(pieces, total, score))
-        live = [([*pieces, piece], total) for total, piece, pieces, _ in candidates if piece != EOS][:beam]
-        if len(finished) >= beam or not live:
+        going = [one for one in candidates if one[1] != EOS][:beam]
+        live = [([*pieces, piece], total) for total, piece, pieces, _ in going]
+        hopes = [t / ((5 + step) / 6) ** alpha + beta * float(covered.log().sum()) for t, _, _, covered in going]
+        best = max((one.score for one in finished), default=-math.inf)
+        if not live or (len(finished) >= beam and best >= max(hopes)):
             return sorted(finished, key=lambda one: -one.score)[:beam]
     raise AssertionError("never ends")
 
@@ -135,9 +138,9 @@ class Counting:
         self.net, self.rows = net, 0
         self.encode = net.encode
 
-    def decode(self, tokens: Tensor, *rest: Any) -> Any:
+    def decode(self, tokens: Tensor, memory: Any, state: Any = None) -> Any:
         self.rows += len(tokens)
-        return self.net.decode(tokens, *rest)
+        return self.net.decode(tokens, memory, state)
 
 
 @pytest.mark.parametrize("beam", [None, 2])
