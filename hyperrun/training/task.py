@@ -23,7 +23,7 @@ class Use:
     """drawn_points, translated_sentences: what `run` makes."""
     count: int
     """How many of them."""
-    run: Callable[[], object]
+    run: Callable[[], None]
 
 
 class Task(ABC):
