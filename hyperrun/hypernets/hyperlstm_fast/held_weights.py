@@ -2,7 +2,7 @@
 
 The same mathematics as HyperLSTMLayer.step (hyper_layers.py) in fewer operations: a step of a few rows takes as long as
 reading its weights, and every further operation costs its call. As over a sequence (sequence.py), h is multiplied once
-by [W_h | hyper cell's W for h] (few_rows.py), and a once by [hyper cell's W_h | W_z]; biases are added on the way.
+by [W_h | hyper cell's W for h], and a once by [hyper cell's W_h | W_z]; biases are added on the way.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyperrun.hypernets.hyperlstm_fast.blocks import Weights, norm_by_gate
-from hyperrun.hypernets.hyperlstm_fast.few_rows import held_product
+from hyperrun.hypernets.hyperlstm_fast.blocks import RepeatedProduct, Weights, norm_by_gate
 from hyperrun.targets.recurrent import State, lstm_update
 
 
@@ -26,7 +25,7 @@ class HeldWeights:
         self.forget_bias, self.cell_forget_bias = forget_bias, cell_forget_bias
         self.new, self.rows, self.product = new, rows, product
         self.wide, self.narrow = 4 * units, 4 * len(w.cell_w_h)
-        self.from_h = held_product(torch.cat([w.w_h, w.cell_w_x[:units]], 1).to(product), rows)
+        self.from_h = RepeatedProduct(torch.cat([w.w_h, w.cell_w_x[:units]], 1).to(product), rows)
         self.x_weight = torch.cat([w.w_x, w.cell_w_x[units:]], 1).to(product)
         self.a_weight = torch.cat([w.cell_w_h, w.w_z], 1)
         gates = w.b_z.new_zeros(self.narrow) if w.cell_bias is None else w.cell_bias

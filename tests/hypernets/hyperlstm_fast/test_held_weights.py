@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from hyperrun.hypernets.hyper_layers import HyperLSTMLayer, weights_held
-from hyperrun.hypernets.hyperlstm_fast import few_rows
-from hyperrun.hypernets.hyperlstm_fast.blocks import RepeatedProduct
-from hyperrun.hypernets.hyperlstm_fast.few_rows import ROWS, FewRows, compiled_kernel, held_product
 from hyperrun.hypernets.hyperlstm_fast.held_weights import HeldWeights
 from tests.hypernets.test_dynamic import hyper_lstm, randomize
 
@@ -116,51 +112,3 @@ def test_under_autocast_the_large_product_alone_is_in_bfloat16(used: list[HeldWe
     assert {held.product for held in used} == {torch.bfloat16} and {part.dtype for part in state} == {torch.float32}
     torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.02)
     assert not torch.equal(found.float(), exact)
-
-
-# ---------------------------------------------------------------- the product
-
-
-@pytest.mark.skipif(compiled_kernel() is None, reason="no C++ compiler")
-@pytest.mark.parametrize(("rows", "depth", "width"), [(8, 130, 24), (1, 64, 3), (5, 1, 17), (3, 65, 8)])
-def test_a_product_of_few_rows(rows: int, depth: int, width: int) -> None:
-    kernel = compiled_kernel()
-    assert kernel is not None
-    x, weight = torch.randn(depth, rows).t(), torch.randn(depth, width)
-    found = FewRows(weight, kernel)(x)
-    assert found.shape == (rows, width)
-    torch.testing.assert_close(found.double(), x.double() @ weight.double(), rtol=1e-5, atol=1e-5)
-    x[0, 0] = torch.nan
-    found = FewRows(weight, kernel)(x)
-    assert found[0].isnan().all() and found[1:].isfinite().all()
-
-
-def test_when_it_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_rows, "compiled_kernel", lambda: print)
-    monkeypatch.delenv("HYPERRUN_COMPILE_PHASES")
-    large, small = torch.zeros(1024, 1024), torch.zeros(1024, 1023)
-    assert isinstance(held_product(large, ROWS), FewRows)
-    for weight, rows in ((large, ROWS + 1), (small, 1), (large.double(), 1), (large.bfloat16(), 1)):
-        assert isinstance(held_product(weight, rows), RepeatedProduct)
-    monkeypatch.setenv("HYPERRUN_COMPILE_PHASES", "0")
-    assert isinstance(held_product(large, 1), RepeatedProduct)
-
-
-@pytest.mark.parametrize("trouble", ["no compiler", "a compiler that fails", "no folder", "a folder of others"])
-def test_without_the_kernel_the_product_is_onednns(
-    trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HYPERRUN_COMPILE_PHASES")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    if trouble == "a folder of others":
-        monkeypatch.setattr(few_rows.os, "getuid", lambda: -1)
-    elif trouble == "no folder":
-        (tmp_path / "cache").write_text("a file")
-    else:
-        monkeypatch.setenv("CXX", "false" if trouble == "a compiler that fails" else "no-such-compiler")
-    compiled_kernel.cache_clear()
-    try:
-        assert isinstance(held_product(torch.zeros(1024, 1024), 1), RepeatedProduct)
-    finally:
-        compiled_kernel.cache_clear()
-    assert list(tmp_path.rglob("*.part")) == list(tmp_path.rglob("*.so")) == []
