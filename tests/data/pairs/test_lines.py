@@ -54,7 +54,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path: Path, content: bytes, expected: 
     [
         ("empty", b"", "is empty"),
         ("latin1", "un\nété\n".encode("latin-1"), "byte 0xe9 in line 2"),
-        ("cut.gz", gzip.compress(b"a sentence\n" * 50)[:-12], "cannot read"),
+        ("cut.gz", gzip.compress(b"a sentence\n" * 50, mtime=0)[:-12], "cannot read"),
         ("no.gz", b"a sentence\n", "cannot read"),
         ("cut.xz", lzma.compress(b"a sentence\n" * 50)[:-12], "cannot read"),
     ],
