@@ -54,6 +54,7 @@ EVERYTHING = (
 ZYGOTE = """
 import atexit, json, os, shutil, sys, tempfile, threading, traceback
 import sklearn.datasets, wandb
+from wandb.sdk.artifacts.artifact import Artifact
 from wandb.sdk.data_types import _private as wandb_media
 import hyperrun.commands.train, hyperrun.tasks.classification, hyperrun.tasks.language_modeling
 from hyperrun.cli import main
@@ -71,6 +72,8 @@ for line in sys.stdin:
         # of its own: the first child that ends would take W&B's folder for pictures away from all that come later
         wandb_media.MEDIA_TMP._finalizer.detach()
         atexit.unregister(wandb_media.MEDIA_TMP.cleanup)
+        Artifact._TMP_DIR._finalizer.detach()
+        atexit.unregister(Artifact._TMP_DIR.cleanup)
         wandb_media.MEDIA_TMP.name = tempfile.mkdtemp("wandb-media")
         os.chdir(request["cwd"])
         os.environ.update(request["env"])
@@ -92,6 +95,7 @@ for line in sys.stdin:
         os._exit(status)  # freeing all of torch's modules would take another second
     print(pid, flush=True)
 wandb_media.MEDIA_TMP.cleanup()
+Artifact._TMP_DIR.cleanup()
 os._exit(0)
 """
 

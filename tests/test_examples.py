@@ -63,7 +63,8 @@ BEFORE = {
         "from torch import nn\ntarget = nn.Sequential(*(nn.Conv2d(2, 2, 3) for _ in range(3)))\n"
     ),
     "data/__init__.py: module": (
-        "from torch import zeros\nfrom hyperrun.data import TextData, make_text, number_characters, register\n"
+        "from torch import zeros\nfrom hyperrun.data import *\n"
+        "english, french = ['one', 'two'], ['un', 'deux']\n"
         "images, labels = zeros(4, 1, 8, 8).byte(), zeros(4).long()\n"
     ),
 }
@@ -71,6 +72,7 @@ BEFORE = {
 FILLED_IN = {
     "= ...  ": "= images, labels, images, labels  ",
     "[..., ..., ...]": "['some text', 'some more', 'and more']",
+    "RawPairs.of(..., ...)": "RawPairs.of(english, french)",
 }
 """What stands for the reader's own data in an example."""
 
@@ -91,6 +93,8 @@ def test_a_docstrings_example_runs(where: str):
     if where == "data/__init__.py: module":
         assert len(space["rings"](compose_config(["data.val_size=1"]).data).train) == 3
         assert space["verses"](compose_config(["model=lstm", "data=pydocs"]).data).name == "verses"
+        line = ["model=seq2seq", "data=number_words", "data.pieces=24"]
+        assert len(space["proverbs"](compose_config(line).data).train) == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*more than it has")

@@ -17,9 +17,12 @@ from hyperrun.config import Config
 from hyperrun.data import (
     ImageData,
     ImageSplit,
+    PairData,
+    RawPairs,
     RawStrokes,
     inputs_of,
     looks_of,
+    make_pairs,
     make_set,
     make_strokes,
     make_text,
@@ -37,8 +40,9 @@ from tests.composed import compose_config
 
 WORLD = World(0, 1, torch.device("cpu"))
 MODELS = list(files("model"))
-OWN = ("image_folder", "text", "strokes")  # which name a place of one's own
-ALIKE = ("kanji", "omniglot_strokes", "sheep")  # to a model they look like font_strokes
+OWN = ("image_folder", "text", "strokes", "parallel")  # which name a place of one's own
+# to a model they look like font_strokes, and like multi30k
+ALIKE = ("kanji", "omniglot_strokes", "sheep", "multi30k_2017", "multi30k_2018", "multi30k_mscoco", "number_words")
 DATA = [name for name in files("data") if name not in (*OWN, *ALIKE)]
 HYPERNETS = ("", "none", "static", "chunked", "mlp", "dynamic")
 """The preset's own first."""
@@ -48,6 +52,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "wide_resnet": {"depth": 10, "width": 1},
     "recurrent": {"hidden_size": 4},
     "siren": {"hidden_size": 4},
+    "seq2seq": {"hidden_size": 4},
 }
 """Target of a preset -> what makes it small."""
 IMAGES = 300
@@ -82,6 +87,12 @@ def made_up(name: str, looks: Any) -> Any:
 
         return make_strokes(name, cfg, train=split(40), val=split(10))
 
+    def pairs(cfg: Any, pieces: Any = None) -> Any:
+        one, two = ["a b c d e f g", "h i j k l m n"], ["o p q r s t u", "v w x y z a b"]
+        return make_pairs(name, cfg, pieces, train=RawPairs.of(one, two), val=RawPairs.of(one, two))
+
+    if looks is None:
+        return pairs
     kinds = {Images: images, Strokes: strokes}
     return next((kind for looks_like, kind in kinds.items() if isinstance(looks, looks_like)), text)
 
@@ -95,6 +106,8 @@ def published_sets(monkeypatch: pytest.MonkeyPatch) -> None:
             few = Images(looks.channels, looks.size, looks.classes, IMAGES) if isinstance(looks, Images) else looks
             small = replace(one, build=made_up(name, looks), facts={"looks": few})
             monkeypatch.setitem(choices("data"), name, small)  # pyright: ignore[reportArgumentType]
+        elif one.schema is PairData:
+            monkeypatch.setitem(choices("data"), name, replace(one, build=made_up(name, None)))  # pyright: ignore
 
 
 def said(function: Any, config: Config) -> str | None:
@@ -119,6 +132,8 @@ def lines(model: str) -> Iterator[tuple[str, Config]]:
         of_data = composed(f"data={data}").data
         if isinstance(of_data, ImageData):
             of_data = replace(of_data, val_size=40)
+        if isinstance(of_data, PairData):
+            of_data = replace(of_data, pieces=40, byte_fallback=False)
         for kind in HYPERNETS:
             hypernet = composed(f"hypernet={kind}").hypernet if kind else preset.hypernet
             if hasattr(hypernet, "hidden"):

@@ -48,7 +48,8 @@ def test_extras_and_ranges_are_those_promised() -> None:
     assert {"torch>=2.11", "torchvision>=0.26", "hydra-core>=1.3.8,<1.5"} <= set(requirements)
     names = {re.split(r"[<>=\[]", line)[0] for line in requirements}
     assert names == {
-        "torch", "torchvision", "hydra-core", "wandb", "rich", "numpy", "safetensors", "scikit-learn", "matplotlib"
+        "torch", "torchvision", "hydra-core", "wandb", "rich", "numpy", "safetensors", "scikit-learn", "matplotlib",
+        "sentencepiece", "sacrebleu",
     }  # fmt: skip
 
 

@@ -181,7 +181,7 @@ class HyperLSTMLayer(nn.Module):
         cell = self.hypernet.cell
         kept = draw_kept(x, self.units, self.dropout if self.training else 0.0)
         hyper_kept = draw_kept(x, cell.units, cell.dropout if self.training else 0.0)
-        if self.fast and worth_it(x):
+        if self.fast and worth_it(x, lengths is not None):
             return self.run_fast(x, state, kept, hyper_kept, lengths)  # pyright: ignore
         states = [state]
         if self.hold and self.fast and not (self.training or torch.is_grad_enabled()):
@@ -252,13 +252,14 @@ def product_type(x: Tensor, weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def worth_it(x: Tensor) -> bool:
-    """Whether x [T, B, I] is worth compiling for: not a prompt, not one token at a time, not an empty batch. Exported
-    programs and the transforms of torch.func (vmap, jvp, grad) need the single steps."""
+def worth_it(x: Tensor, padded: bool) -> bool:
+    """Whether x [T, B, I] is worth compiling for: not a prompt, not one token at a time, not an empty batch; of padded
+    batches the shortest have one step, too. Exported programs and the transforms of torch.func (vmap, jvp, grad) need
+    the single steps."""
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_exporting():
         return False
     steps, batch, _ = x.shape
-    return steps > 1 and batch > 0 and (steps * batch >= 512 or torch.is_grad_enabled())
+    return (steps > 1 or padded) and batch > 0 and (steps * batch >= 512 or torch.is_grad_enabled())
 
 
 class RNNHypernet(nn.Module):

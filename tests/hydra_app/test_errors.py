@@ -43,7 +43,7 @@ VERBS = [
         "trian",
         "unknown verb 'trian'",
         "did you mean 'train'?",
-        "allowed: train, eval, predict, compare, export, adapt, sample, analyze, bench, ls",
+        "allowed: train, eval, predict, compare, export, adapt, sample, translate, analyze, bench, ls",
     ),
     ("evaluate", "unknown verb 'evaluate'", "allowed: "),
     ("model=cnn", "unknown verb 'model=cnn'", "allowed: "),
