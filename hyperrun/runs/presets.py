@@ -21,6 +21,9 @@ GLOBAL = "# @package _global_"
 TOP = ("", "train")
 """Group and name of the file that all others are put into."""
 
+BY_DATA = re.compile(r"\$\{by_data:(\{.*\}),(.*)\}")
+"""A value that depends on the kind of data (config/typed.py)."""
+
 EXCHANGEABLE = ("target", "hypernet", "optim", "schedule")
 """Groups whose choices are files of the name that is their kind."""
 
@@ -104,6 +107,11 @@ def composed(model: str | None, experiment: str | None) -> dict[str, Any]:
 
     It has the keys that stand in YAML: those that a later version added to a dataclass may be missing.
     """
+    return resolved(as_written(model, experiment))
+
+
+def as_written(model: str | None, experiment: str | None) -> dict[str, Any]:
+    """Return what `composed` does, with values that depend on the data as they stand in YAML."""
     wanted = {"model": model, "experiment": experiment}
     chosen = {group: choice for group, choice in wanted.items() if choice is not None}
     groups = {part[0]: part[1] for part in read(*TOP).parts if part is not None}
@@ -114,6 +122,21 @@ def composed(model: str | None, experiment: str | None) -> dict[str, Any]:
     for group, choice in {**groups, **({"experiment": experiment} if experiment is not None else {})}.items():
         found = merged(found, values_of(group, chosen.get(group, choice)))
     return found
+
+
+def resolved(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config with the values for its kind of data: of ${by_data:{strokes:0.0},0.1} the first on strokes."""
+    kind = config["data"].get("kind")
+
+    def value(written: Any) -> Any:
+        found = BY_DATA.fullmatch(written) if isinstance(written, str) else None
+        if found is None:
+            return written
+        kinds, otherwise = (yaml.load(text.replace(":", ": "), Loader) for text in found.groups())
+        return kinds.get(kind, otherwise)
+
+    groups = {group: values for group, values in config.items() if isinstance(values, dict)}
+    return config | {group: {key: value(one) for key, one in values.items()} for group, values in groups.items()}
 
 
 @cache
@@ -133,10 +156,10 @@ def preset(
     """
     if experiment is not None and experiment not in known("experiment"):
         return None
-    found = composed(None, experiment)
+    found = as_written(None, experiment)
     theirs = found["model"]
     if model != theirs and model in known("model"):
-        found = composed(model, experiment)
+        found = as_written(model, experiment)
     by_hand = model != found["model"]
     if by_hand and model != (target_name if kinds[1] == "none" else f"{kinds[1]}-{target_name}"):
         return None
@@ -151,7 +174,7 @@ def preset(
     if data != found["data"]["name"]:
         found["data"] = values_of("data", data)["data"] if data in known("data") else {}
     found["model"] = model if experiment is None or by_hand else theirs
-    return dotted(found)
+    return dotted(resolved(found))
 
 
 @cache

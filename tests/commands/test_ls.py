@@ -186,10 +186,10 @@ def test_models_are_counted_for_the_data_asked_for(here: Here, listing: dict[str
     assert digits["hypercnn"]["params/trainable"] == 5710
     # the modern Wide ResNet 40-2: 2,243,546 and 155,626 for CIFAR-10 (paper_facts.md, 1.5)
     assert (cifar["resnet"]["params/trainable"], cifar["hyperresnet"]["params/trainable"]) == (2_243_546, 155_626)
-    assert {entry["data"] for entry in digits.values()} == {"digits", "ptb_char"}
+    assert {entry["data"] for entry in digits.values()} == {"digits", "ptb_char", "number_words"}
     assert {name for name, entry in digits.items() if entry["data"] == "ptb_char"} == RECURRENT
     words = {entry["name"]: entry for entry in json.loads(here("ls", "models", "--text", "ptb", "--json").out)}
-    assert {entry["data"] for entry in words.values()} == {"cifar10", "ptb"}
+    assert {entry["data"] for entry in words.values()} == {"cifar10", "ptb", "number_words"}
     assert words["lstm"]["params/trainable"] == 4 * 256 * (10_000 + 256 + 1) + 257 * 10_000
 
 

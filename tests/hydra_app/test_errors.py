@@ -58,7 +58,7 @@ GROUPS = [
         "did you mean 'static'?",
         "auto_decoder, chunked, dynamic, mlp, none, static",
     ),
-    ("train data=cifr10", "data has no choice 'cifr10'", "did you mean 'cifar10'?", "digits"),
+    ("train data=cifr10", "data has no choice 'cifr10'", "did you mean 'cifar10'?", "cifar100"),
     ("train optim=adamm", "did you mean 'adam'?", "allowed: adam, adamw, muon, sgd"),
     ("train schedule=cosin", "did you mean 'cosine'?", "multi_step"),
     ("train trainer=foo", "trainer has no choice 'foo'", "allowed: default"),

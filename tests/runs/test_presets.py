@@ -35,7 +35,8 @@ def test_experiments_are_what_hydra_composes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "hypersiren" else pytest.mark.slow) for name in choices("model")]
+    "name",
+    [pytest.param(name, marks=[] if name in ("hypersiren", "lstm") else pytest.mark.slow) for name in choices("model")],
 )
 def test_models_are_what_hydra_composes(name: str) -> None:
     assert_equal(dotted(composed(name, None)), hydras(f"model={name}"))
@@ -60,6 +61,8 @@ def test_data_are_what_hydra_composes(name: str) -> None:
         (["experiment=ha2016/mnist_cnn", "optim=adam"], {"optim.lr": 2e-3}),
         (["experiment=ha2016/mnist_cnn", "model=hypercnn"], {"model": "hypercnn"}),
         (["experiment=ha2016/mnist_cnn", "data=digits"], {}),
+        (["model=lstm", "data=font_strokes"], {}),  # its target.dropout_in depends on the kind of data
+        (["model=lstm", "data=pydocs", "target.dropout_in=0"], {"target.dropout_in": 0.0}),
     ],
     ids=str,
 )
