@@ -41,7 +41,7 @@ def record(comparison: Comparison, group: Group) -> dict[str, Any]:
         "metric": metric,
         "label": group.label,
         "model": first["model"],
-        "experiment": first.get("experiment"),
+        "experiment": group.experiment,
         "target": first.get("target"),
         "hypernet": group.hypernet,
         "params/trainable": group.trainable,
