@@ -67,5 +67,5 @@ class Arguments(argparse.ArgumentParser):
 
 
 def where(args: argparse.Namespace) -> dict[str, str]:
-    """Return what was typed of --root and --path: {"root": DIR}, {"path": FILE} or nothing."""
-    return {key: getattr(args, key) for key in ("root", "path") if getattr(args, key) is not None}
+    """Return what was typed of --root and --path, where a verb takes them: {"root": DIR}, {"path": FILE} or nothing."""
+    return {key: found for key in ("root", "path") if (found := getattr(args, key, None)) is not None}

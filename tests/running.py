@@ -214,6 +214,14 @@ class Running:
         return any(row["step"] >= steps for file in self.cwd.glob("outputs/*/*/metrics.jsonl") for row in rows(file))
 
 
+def train_in(cwd: Path, *line: str, env: Mapping[str, str] | None = None) -> Path:
+    """Train a line in a new folder to its end; return the run folder."""
+    cwd.mkdir()
+    running = Running("train", *line, cwd=cwd, env=env)
+    assert running.wait() == 0, running.err
+    return running.folder
+
+
 # ---------------------------------------------------------------- what a run left
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 
-from hyperrun.arguments import Arguments
+from hyperrun.arguments import Arguments, where
 from hyperrun.data.kinds import StrokeData, TextData
 from hyperrun.errors import UserError, printable
 from hyperrun.load import load_run, take_precision
@@ -125,8 +125,7 @@ def draw_images(args: argparse.Namespace) -> None:
         raise UserError(f"--resolution must be at least 1, not {args.resolution}")
     if args.columns < 2:
         raise UserError(f"--columns must be at least 2, not {args.columns}")
-    moved_to = {"root": args.root} if args.root is not None else None
-    made = sample_images(args.run, args.checkpoint, args.resolution, args.columns, args.seed, args.out, moved_to)
+    made = sample_images(args.run, args.checkpoint, args.resolution, args.columns, args.seed, args.out, where(args))
     if args.json:
         found = {"resolution": made.resolution, "images": made.images, "psnr": made.psnr}
         print(json.dumps({"run": args.run, "path": str(made.path), **found}))

@@ -21,7 +21,7 @@ from hyperrun.analyze.wandb_pictures import scalars
 from hyperrun.pictures.style import picture
 from hyperrun.runs.metrics_file import plain
 from tests.end_to_end.test_text_runs import CHORUS, LINE, PLAIN
-from tests.running import FAST, REPO, TINY, Running, leftovers, rows, summary
+from tests.running import FAST, REPO, TINY, Running, leftovers, rows, summary, train_in
 from tests.tracking.test_wandb import inspect, records
 
 Here = Callable[..., Any]
@@ -46,10 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (place / "chorus.txt").write_text(CHORUS)
     found = {}
     for name, line in LINES.items():
-        (place / name).mkdir()
-        running = Running("train", *line, cwd=place / name, env=PLAIN)
-        assert running.wait() == 0, running.err
-        found[name] = running.folder
+        found[name] = train_in(place / name, *line, env=PLAIN)
     return found
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from hyperrun.analyze.recurrent.pen_strip import COLD
 from tests.end_to_end.test_text_runs import CHORUS, PLAIN
 from tests.end_to_end.test_text_runs import LINE as TEXT
-from tests.running import QUIET, Running, leftovers
+from tests.running import QUIET, leftovers, train_in
 
 pytestmark = pytest.mark.slow  # trains three models
 
@@ -35,10 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (place / "chorus.txt").write_text(CHORUS)
     found = {}
     for name, line in LINES.items():
-        (place / name).mkdir()
-        running = Running("train", *line, cwd=place / name, env=PLAIN)
-        assert running.wait() == 0, running.err
-        found[name] = running.folder
+        found[name] = train_in(place / name, *line, env=PLAIN)
     return found
 
 

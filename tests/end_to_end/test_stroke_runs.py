@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.end_to_end.test_text_runs import DIE, PLAIN
-from tests.running import QUIET, Running, assert_same_run, checkpoint, rows, summary
+from tests.running import QUIET, Running, assert_same_run, checkpoint, rows, summary, train_in
 
 Here = Callable[..., Any]
 Start = Callable[..., Running]
@@ -54,10 +54,7 @@ def write_waves(path: Path) -> None:
 
 def train(place: Path, *line: str) -> Path:
     write_waves(place / "waves.npz")
-    (place / "here").mkdir()
-    running = Running("train", *line, cwd=place / "here", env=PLAIN)
-    assert running.wait() == 0, running.err
-    return running.folder
+    return train_in(place / "here", *line, env=PLAIN)
 
 
 @pytest.fixture(scope="module")

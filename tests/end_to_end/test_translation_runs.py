@@ -17,7 +17,7 @@ from hyperrun.tasks.beam_search import greedy
 from hyperrun.tasks.translation import network_of
 from tests.data.pairs.conftest import mirrored, sentences
 from tests.end_to_end.test_text_runs import DIE, PLAIN
-from tests.running import QUIET, Running, assert_same_run, checkpoint, rows, summary
+from tests.running import QUIET, Running, assert_same_run, checkpoint, rows, summary, train_in
 
 Here = Callable[..., Any]
 Start = Callable[..., Running]
@@ -59,10 +59,7 @@ def write_pairs(place: Path, seed: int = 0) -> None:
 
 def train(place: Path, *line: str) -> Path:
     write_pairs(place)
-    (place / "here").mkdir()
-    running = Running("train", *line, cwd=place / "here", env=PLAIN)
-    assert running.wait() == 0, running.err
-    return running.folder
+    return train_in(place / "here", *line, env=PLAIN)
 
 
 @pytest.fixture(scope="module")
