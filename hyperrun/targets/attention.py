@@ -123,5 +123,14 @@ def hidden(queries: Tensor, keys: Tensor, room: Tensor) -> Tensor:
 
 def at_once(queries: Tensor, keys: Tensor) -> int:
     """Return how many queries of each source are worked on at a time: one at least."""
-    wanted = CHUNK_BYTES.get(queries.device.type, CHUNK_BYTES["cuda"])
-    return max(1, wanted // max(1, keys.numel() * keys.element_size()))
+    return max(1, chunk_bytes(queries.device) // max(1, keys.numel() * keys.element_size()))
+
+
+def chunk_bytes(device: torch.device) -> int:
+    return CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
+
+
+def room_bytes(device: torch.device, sources: int, pieces: int, queries: int, units: int) -> int:
+    """Return how many bytes `in_chunks` takes in float32 at most: of one query of each source at least."""
+    each = 4 * sources * pieces * units
+    return max(each, min(queries * each, chunk_bytes(device)))
