@@ -35,7 +35,9 @@ class Arguments(argparse.ArgumentParser):
     def add_where(self) -> None:
         """Take --root DIR or --path FILE; `where` says which was typed."""
         moved = self.add_mutually_exclusive_group()
-        moved.add_argument("--root", metavar="DIR", help="where the data are, if not where the run found them")
+        moved.add_argument(
+            "--root", metavar="DIR", help="where the data (files of pairs, too) are, if not where the run found them"
+        )
         moved.add_argument("--path", metavar="FILE", help="where a file of your own is, if not where the run found it")
 
     def add_plugins(self, made: str = "the run was made with") -> None:

@@ -6,6 +6,7 @@ And what it was trained on with it: `task_of_run`.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from torch import nn
 
 from hyperrun.config import Config, DataConfig
 from hyperrun.data import LearnedImages, PairData, StrokeData, TextData, Vocabulary, inputs_of
+from hyperrun.data.pairs.files import FILES
 from hyperrun.errors import UserError
 from hyperrun.inputs import Inputs, Strokes, Symbols
 from hyperrun.models import build_model
+from hyperrun.paths import expanded
 from hyperrun.runs.folder import RunFolder, find_run
 from hyperrun.tasks import Task, build_task
 from hyperrun.tasks.stroke_modeling import StrokeScale
@@ -182,6 +185,9 @@ def task_of_run(
 def moved(config: Config, where: Mapping[str, str] | None) -> Config:
     """Return the config of a run whose data are now elsewhere: {"root": folder} or {"path": file}.
 
+    In a folder every file that a run on pairs names is looked for, too: by its name, or, where two of these have one
+    name, by its place below the folder that all of them were in.
+
     Raises:
         UserError: the place of a file for data that are a folder, or the other way round.
     """
@@ -194,7 +200,23 @@ def moved(config: Config, where: Mapping[str, str] | None) -> Config:
         raise UserError(
             f"--root is for data in a folder; --path FILE says where the file of data={config.data.name} is"
         )
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **where))
+    changed = moved_files(config.data, where["root"]) if isinstance(config.data, PairData) else where
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changed))
+
+
+def moved_files(data: PairData, root: str) -> dict[str, str]:
+    """Return what of the config of pairs changes with all of its files in the folder `root`: the paths of the files
+    that it names, and the root, of a set that looks for its own files there."""
+    files = {key: path for key in FILES if (path := getattr(data, key)) is not None}
+    below = {key: os.path.basename(path) for key, path in files.items()}
+    if len(set(below.values())) < len(set(files.values())):
+        together = os.path.commonpath([os.path.dirname(path) for path in files.values()])
+        below = {key: os.path.relpath(path, together) for key, path in files.items()}
+    folder = os.path.abspath(expanded(root))
+    changed = {key: os.path.join(folder, name) for key, name in below.items()}
+    if data.name == "parallel":
+        return changed  # its root is where prepared pairs are kept
+    return {"root": root, **{key: path for key, path in changed.items() if os.path.isfile(path)}}
 
 
 def differences(facts: dict[str, Any], summary: dict[str, Any]) -> list[str]:

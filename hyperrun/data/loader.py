@@ -49,8 +49,7 @@ class ImageLoader:
         Raises:
             UserError: batch_size does not divide among the processes, or the split is smaller than their number.
         """
-        if batch_size % world_size:
-            raise UserError(f"trainer.batch_size={batch_size} must be a multiple of the {world_size} processes")
+        refuse_uneven(batch_size, world_size)
         whole = len(data.train) - len(data.train) % world_size
         if not whole:
             raise UserError(f"{data.name} has {len(data.train)} training examples for {world_size} processes")
@@ -199,6 +198,16 @@ def choose_path(data: ImageSet, cfg: ImageData, device: torch.device, workers: i
         )
     said = f" is under a quarter of the {free / 2**30:.1f} GiB free on {device}" if free is not None else ""
     return "device", f"{size}{said}"
+
+
+def refuse_uneven(batch_size: int, processes: int) -> None:
+    """Refuse trainer.batch_size that is not of equally many examples in each process.
+
+    Raises:
+        UserError: such a one.
+    """
+    if batch_size % processes:
+        raise UserError(f"trainer.batch_size={batch_size} must be a multiple of the {processes} processes")
 
 
 def device_or_host(parts: Iterable[Tensor], device: torch.device) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import TextData
-from hyperrun.data.loader import device_or_host, one_thread
+from hyperrun.data.loader import device_or_host, one_thread, refuse_uneven
 from hyperrun.data.text import UNITS, TextSet
 from hyperrun.errors import UserError
 
@@ -78,8 +78,7 @@ class TextLoader:
         Raises:
             UserError: batch_size does not divide among the processes, or the text is shorter than one chunk for each.
         """
-        if batch_size % world_size:
-            raise UserError(f"trainer.batch_size={batch_size} must be a multiple of the {world_size} processes")
+        refuse_uneven(batch_size, world_size)
         self.sequence_length = length = cfg.sequence_length
         chunks = chunks_in(data, length, world_size)
         self.batch_size = min(batch_size, chunks - chunks % world_size)

@@ -50,7 +50,9 @@ def compose_config(overrides: list[str]) -> Config:
     """
     try:
         with composing(), initialize_config_dir(str(CONF_DIR), version_base=VERSION_BASE):
-            return from_omegaconf(compose("train", overrides=overrides))
+            config = from_omegaconf(compose("train", overrides=overrides))
+            refuse_batch_sizes(config, overrides)
+            return config
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -62,6 +64,7 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     """Return what Hydra composed, typed and checked."""
     cfg.model = model_name(cfg, typed)
     config = from_omegaconf(cfg)
+    refuse_batch_sizes(config, typed)
     for key in PLACES:  # the run is evaluated from other folders, too
         place = getattr(config.data, key, None)
         if place is not None:
@@ -73,6 +76,23 @@ def configured(cfg: DictConfig, typed: list[str]) -> Config:
     if config.paper is not None and config.paper.data not in (None, config.data.name):
         config.paper = None  # experiment=ha2016/mnist_cnn data=fashion_mnist
     return config
+
+
+def refuse_batch_sizes(config: Config, typed: Iterable[str]) -> None:
+    """Refuse sizes of batches that were typed for pairs of sentences, which are counted in pieces. Those of the config
+    are not looked at: they are the trainer's, whatever is trained.
+
+    Raises:
+        UserError: one of them was typed.
+    """
+    if config.data.kind != "pairs":
+        return
+    for key in (word.partition("=")[0].lstrip("+") for word in typed):
+        if key in ("trainer.batch_size", "trainer.eval_batch_size"):
+            raise UserError(
+                f"{key} says nothing on data={config.data.name}, whose batches are counted in pieces: type "
+                "data.tokens_per_batch=N"
+            )
 
 
 def model_name(cfg: DictConfig, typed: list[str]) -> str:

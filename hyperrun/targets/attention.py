@@ -11,6 +11,8 @@ stay in the cache.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -78,31 +80,57 @@ class AdditiveScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         ctx.save_for_backward(queries, keys, v)
-        return torch.cat([hidden(part, keys) @ v for part in queries.split(at_once(queries, keys), 1)], 1)
+        scores = queries.new_empty(*queries.shape[:2], keys.shape[1])
+        for part, found, place in zip(*in_chunks(queries, keys, scores), strict=True):
+            found.copy_(hidden(part, keys, place) @ v)
+        return scores
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         queries, keys, v = ctx.saved_tensors
-        size = at_once(queries, keys)
         d_scores = d_scores.to(v.dtype)
-        d_v, d_keys = torch.zeros_like(v), torch.zeros_like(keys)
-        d_queries = []
-        for part, d_part in zip(queries.split(size, 1), d_scores.split(size, 1), strict=True):
-            h = hidden(part, keys)
+        d_queries, d_keys, d_v = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(v)
+        chunks = in_chunks(queries, keys, d_scores, d_queries)
+        for part, d_part, d_found, place in zip(*chunks, strict=True):
+            h = hidden(part, keys, place)
             d_v.add_(d_part.flatten() @ h.flatten(0, 2))
             slope = h.square_().neg_().add_(1).mul_(d_part[..., None])
-            d_queries.append(slope.sum(2))
+            d_found.copy_(slope.sum(2))
             d_keys.add_(slope.sum(1) if slope.shape[1] > 1 else slope[:, 0])
-        return torch.cat(d_queries, 1).mul_(v), d_keys.mul_(v), d_v
+        return d_queries.mul_(v), d_keys.mul_(v), d_v
 
 
-def hidden(queries: Tensor, keys: Tensor) -> Tensor:
-    """Return tanh(query + key) of all pairs, [B, T, S, A]."""
-    return (queries[:, :, None] + keys[:, None]).tanh_()
+def in_chunks(queries: Tensor, keys: Tensor, *others: Tensor) -> tuple[Sequence[Tensor], ...]:
+    """Return queries [B, T, A] and others [B, T, ...], a few queries at a time, and for each of these parts room for
+    what `hidden` makes of it.
+
+    The room is the same for all parts. Made anew for each, with small results in between, it would not fit where the
+    last one was, and a process would grow by hundreds of megabytes.
+    """
+    size = at_once(queries, keys)
+    parts = [tensor.split(size, 1) for tensor in (queries, *others)]
+    (sources, pieces, units), most = keys.shape, min(size, queries.shape[1])
+    room = keys.new_empty(sources * most * pieces * units)
+    shapes = [(sources, part.shape[1], pieces, units) for part in parts[0]]
+    return *parts, [room[: math.prod(shape)].view(shape) for shape in shapes]
+
+
+def hidden(queries: Tensor, keys: Tensor, room: Tensor) -> Tensor:
+    """Return tanh(query + key) of all pairs, [B, T, S, A], made in `room`."""
+    return torch.add(queries[:, :, None], keys[:, None], out=room).tanh_()
 
 
 def at_once(queries: Tensor, keys: Tensor) -> int:
     """Return how many queries of each source are worked on at a time: one at least."""
-    wanted = CHUNK_BYTES.get(queries.device.type, CHUNK_BYTES["cuda"])
-    return max(1, wanted // max(1, keys.numel() * keys.element_size()))
+    return max(1, chunk_bytes(queries.device) // max(1, keys.numel() * keys.element_size()))
+
+
+def chunk_bytes(device: torch.device) -> int:
+    return CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
+
+
+def room_bytes(device: torch.device, sources: int, pieces: int, queries: int, units: int) -> int:
+    """Return how many bytes `in_chunks` takes in float32 at most: of one query of each source at least."""
+    each = 4 * sources * pieces * units
+    return max(each, min(queries * each, chunk_bytes(device)))

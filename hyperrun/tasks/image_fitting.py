@@ -19,7 +19,7 @@ from hyperrun.config import Config
 from hyperrun.data import LearnedImages, load_images
 from hyperrun.data.images import Split, seeded
 from hyperrun.data.kinds import ImageData
-from hyperrun.data.loader import read
+from hyperrun.data.loader import read, refuse_uneven
 from hyperrun.errors import UserError
 from hyperrun.hypernets import AutoDecoderConfig, EmbeddedGenerator, as_hypernetized
 from hyperrun.hypernets.generated_statistics import evenly
@@ -222,8 +222,7 @@ def batch_sizes(wanted: int, images: int, world: World) -> tuple[int, int]:
     Raises:
         UserError: they do not divide among the processes.
     """
-    if wanted % world.size:
-        raise UserError(f"trainer.batch_size={wanted} must be a multiple of the {world.size} processes")
+    refuse_uneven(wanted, world.size)
     whole = min(wanted, images - images % world.size)
     if not whole:
         raise UserError(f"{images} training images for {world.size} processes")

@@ -23,7 +23,7 @@ from hyperrun.models import build_model
 from hyperrun.registry import register
 from hyperrun.targets.seq2seq import Seq2Seq
 from hyperrun.tasks.beam_search import beam_search, greedy
-from hyperrun.tasks.recurrent_memory import COPIES_OF_PARAMETERS, training_memory
+from hyperrun.tasks.recurrent_memory import translation_memory
 from hyperrun.tasks.translation_figures import figures_of, signatures
 from hyperrun.training.distributed import World, gather_objects, sum_over_ranks
 from hyperrun.training.precision import Precision
@@ -31,9 +31,6 @@ from hyperrun.training.task import Task, Use
 
 SHOWN = 5
 """Translations that a finished run shows."""
-
-NUMBERS_PER_LOGIT = 3
-"""float32 numbers that the loss keeps for each logit: itself, its log-probability, its gradient."""
 
 
 @dataclass(frozen=True)
@@ -165,17 +162,11 @@ class Translation(Task):
         network = self.model if hyper is None else hyper.target
         if not isinstance(network, Seq2Seq):
             return None
-        rest = [network.source_embedding, network.target_embedding, network.output]
-        bytes_of_rest = 4 * COPIES_OF_PARAMETERS * sum(p.numel() for p in nn.ModuleList(rest).parameters())
-        most = 0
-        for rows, source, target in self.loader.shapes:
-            own = rows // self.world.size
-            encoder = training_memory(network.encoder, own, source, 0)
-            decoder = training_memory(network.decoder, own, target, NUMBERS_PER_LOGIT * self.pairs.inputs.target)
-            if encoder is None or decoder is None:
-                return None
-            most = max(most, encoder + decoder)
-        return most + bytes_of_rest
+        found = [
+            translation_memory(network, rows // self.world.size, source, target, self.pairs.inputs.target)
+            for rows, source, target in self.loader.shapes
+        ]
+        return None if None in found else max(size for size in found if size is not None)
 
     def epoch(self, epoch: int, start: int) -> Iterator[PairBatch]:
         """Yield the batches of an epoch from its batch `start` on: what TranslationLoss.forward takes."""

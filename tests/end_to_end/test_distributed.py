@@ -188,6 +188,53 @@ def test_other_number_of_processes_goes_on(
     )
 
 
+# ---------------------------------------------------------------- translation
+
+PAIRS = (
+    "train",
+    *QUIET,
+    "model=seq2seq",
+    "data=number_words",
+    "target.hidden_size=32",
+    "target.dropout=0",
+    "trainer.max_steps=20",
+    "trainer.log_every=5",
+    "trainer.eval_every=10",
+    "trainer.save_every_s=0.02",
+)
+PLAIN = {"HYPERRUN_COMPILE_PHASES": "0"}
+
+
+def test_two_processes_translate_as_one_does(
+    start: Start, pair: Callable[..., list[Running]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same pairs at each step, each process half of them; the figures are of all translations. Killed and started
+    anew, to the bit."""
+    monkeypatch.setenv("HYPERRUN_DATA", str(tmp_path / "data"))  # where the prepared pairs are kept
+    alone = start(*PAIRS, cwd=tmp_path / "alone", env=PLAIN)
+    assert alone.wait() == 0, alone.err
+    both = pair(*PAIRS, cwd=tmp_path / "both", env=PLAIN)
+    assert [running.wait() for running in both] == [0, 0], both[0].err + both[1].err
+    folder = only_run(tmp_path / "both")
+    assert folder.name == alone.folder.name
+    assert_close(folder, alone.folder)
+    ours, theirs = (checkpoint(path / "checkpoints" / "last.pt")["loop"] for path in (folder, alone.folder))
+    ours_said, theirs_said = summary(folder), summary(alone.folder)
+    assert ours["step"] == theirs["step"] == 20 and ours_said["processes"] == 2
+    assert {key: ours_said[key] for key in ours_said if key.startswith("data/")} == {
+        key: theirs_said[key] for key in theirs_said if key.startswith("data/")
+    }
+    killed = pair(*PAIRS, cwd=tmp_path / "killed", env=PLAIN)
+    killed[0].until(lambda: any(tmp_path.glob("killed/outputs/*/*/checkpoints/last.pt")))
+    for running in killed:
+        running.send(signal.SIGKILL)
+    assert {running.wait() for running in killed} == {-signal.SIGKILL}
+    again = pair(*PAIRS, cwd=tmp_path / "killed", env=PLAIN)
+    assert [running.wait() for running in again] == [0, 0], again[0].err + again[1].err
+    assert "resume   from step" in again[0].out
+    assert_same_run(again[0].folder, folder)
+
+
 # ---------------------------------------------------------------- torchrun itself
 
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from hyperrun.data.kinds import PairData
+from hyperrun.data.pairs.files import FILES
 from hyperrun.data.pairs.pieces import EOS
-from hyperrun.load import load_run
+from hyperrun.hydra_app.compose import compose_config
+from hyperrun.load import load_run, moved_files
 from hyperrun.tasks.beam_search import greedy
 from hyperrun.tasks.translation import network_of
 from tests.data.pairs.conftest import mirrored, sentences
@@ -87,6 +90,36 @@ def test_eval_gives_the_summarys_figures(here: Here, trained: Path, monkeypatch:
     for split in ("val", "test"):
         for name in ("loss", "bleu", "chrf", "exact"):
             assert found[split][name] == pytest.approx(said[f"{split}/{name}"], rel=1e-4)
+
+
+def test_a_run_whose_files_have_moved_is_evaluated_with_root(
+    here: Here, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERRUN_COMPILE_PHASES", "0")
+    moved = [path.rename(tmp_path / path.name) for path in trained.parents[3].glob("?.txt")]
+    try:
+        lost = here("eval", trained, "--json", status=2)
+        assert "a.txt" in lost.err and lost.err.count("\n") == 1
+        found = json.loads(here("eval", trained, "--root", tmp_path, "--json").out)
+    finally:
+        for path in moved:
+            path.rename(trained.parents[3] / path.name)
+    assert found["test"]["loss"] == pytest.approx(summary(trained)["test/loss"], rel=1e-4)
+
+
+def test_files_of_pairs_are_found_again_by_their_names(tmp_path: Path) -> None:
+    def files_of(*named: str, name: str = "parallel") -> dict[str, str]:
+        sides = (f"data.{key}={path}" for key, path in zip(FILES, named, strict=False))
+        data = compose_config(["model=seq2seq", f"data={name}", *sides]).data
+        assert isinstance(data, PairData)
+        return moved_files(data, "/new")
+
+    assert files_of("/a/x.en", "/b/x.fr") == {"source": "/new/x.en", "target": "/new/x.fr"}
+    alike = files_of("/a/en/x", "/a/fr/x", "/a/en/y", "/a/fr/y")
+    assert list(alike.values()) == ["/new/en/x", "/new/fr/x", "/new/en/y", "/new/fr/y"]
+    assert files_of("/a/x.en", "/a/x.fr", "/a/x.en", "/a/x.fr")["val_source"] == "/new/x.en"
+    assert files_of(name="multi30k") == {"root": "/new"}
+    assert files_of("/a/x.en", "/a/x.fr", name="wmt14_enfr") == {"root": "/new"}, "the files stay where they are"
 
 
 def test_runs_are_compared_by_bleu(here: Here, trained: Path) -> None:

@@ -149,6 +149,8 @@ SYNTAX = [
     ("train plugins=[no_such_module]", "cannot import no_such_module"),
 ]
 IMPOSSIBLE = [
+    ("train model=seq2seq data=number_words trainer.batch_size=32", "data.tokens_per_batch=N", "data=number_words"),
+    ("train model=seq2seq data=number_words ++trainer.eval_batch_size=8", "batches are counted in pieces"),
     ("train precision=fp16", "precision=fp16 needs a GPU", "bf16 or float32"),
     ("train model=cnn hypernet.z_dim=3", "hypernet.z_dim", "hypernet has: kind"),
     ("train target.depth=10", "target.depth", "target has: kind, channels, kernel_size"),

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from hyperrun.data.pairs.pieces import BOS, EOS
 from hyperrun.errors import UserError
 from hyperrun.hydra_app.compose import compose_config
+from hyperrun.targets.attention import CHUNK_BYTES, Attention, in_chunks, room_bytes
+from hyperrun.tasks.recurrent_memory import attention_memory
 from hyperrun.tasks.translation import LearnedPieces, Translation, TranslationLoss, network_of
 from hyperrun.tasks.translation_figures import figures_of, signatures
 from hyperrun.training.distributed import World
@@ -206,3 +208,36 @@ def test_memory_is_foreseen_and_grows_with_the_batch(task_of: TaskOf) -> None:
     small, large = (task_of(f"data.tokens_per_batch={n}").memory() for n in (50, 800))
     assert small is not None and large is not None and large > small > 0
     assert task_of("hypernet.fast=never").memory() is None
+
+
+def test_the_memory_of_attention_is_what_is_kept_for_backward_and_one_chunk() -> None:
+    """Counted tensor by tensor: what autograd has saved, each storage once, and the room of a chunk."""
+    rows, source, target, units, values = 2, 40, 30, 16, 24
+    attention = Attention(units, values, units)
+    lengths = torch.full((rows,), source)
+    saved: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        encoded = torch.randn(rows, source, values, requires_grad=True)
+        queries = torch.randn(rows, target, units, requires_grad=True)
+        attention(queries, attention.memory(encoded, lengths))[0].sum().backward()
+    own = {p.untyped_storage().data_ptr() for p in attention.parameters()}
+    kept = sum(size for place, size in saved.items() if place not in own)
+    room = 4 * rows * source * target * units  # all queries at once: it is less than CHUNK_BYTES
+    found = attention_memory(attention, rows, source, target)
+    assert kept + room < found < 4 * kept + room
+
+
+def test_the_room_of_attention_is_a_chunk_and_one_query_of_each_source_at_least() -> None:
+    cpu = torch.device("cpu")
+    assert room_bytes(cpu, 2, 10, 5, 8) == 4 * 2 * 10 * 5 * 8
+    assert room_bytes(cpu, 16, 100, 100, 64) == CHUNK_BYTES["cpu"]
+    assert room_bytes(cpu, 64, 400, 400, 256) == 4 * 64 * 400 * 256 > CHUNK_BYTES["cpu"]
+    queries, keys = torch.zeros(64, 4, 8), torch.zeros(64, 2000, 8)
+    *_, room = in_chunks(queries, keys)
+    assert len({place.data_ptr() for place in room}) == 1 and len(room) == 4
+    assert room[0].untyped_storage().nbytes() == room_bytes(cpu, 64, 2000, 4, 8)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from hyperrun.data.images import seeded
 from hyperrun.data.kinds import StrokeData
-from hyperrun.data.loader import device_or_host, one_thread
+from hyperrun.data.loader import device_or_host, one_thread, refuse_uneven
 from hyperrun.data.strokes.sets import StrokeSet, StrokeSplit
 from hyperrun.errors import UserError
 
@@ -78,8 +78,7 @@ class StrokeLoader:
         Raises:
             UserError: batch_size does not divide among the processes, or there are fewer sequences than processes.
         """
-        if batch_size % world_size:
-            raise UserError(f"trainer.batch_size={batch_size} must be a multiple of the {world_size} processes")
+        refuse_uneven(batch_size, world_size)
         count = len(data.train)
         if count < world_size:
             raise UserError(f"{data.name} has {count} training sequences for {world_size} processes")

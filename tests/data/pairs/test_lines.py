@@ -6,7 +6,9 @@ import bz2
 import gzip
 import lzma
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +24,25 @@ def written(folder: Path, name: str, content: bytes) -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+def test_zst_files_are_read_by_zstandard_and_without_it_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a module in zstandard's place, which is called as that is and unpacks gzip."""
+    path = written(tmp_path, "text.zst", gzip.compress("Où est-il ?\nà côté\n".encode()))
+    monkeypatch.setitem(sys.modules, "zstandard", SimpleNamespace(open=gzip.open))
+    assert list(TextFile(path)) == ["Où est-il ?", "à côté"]
+    monkeypatch.setitem(sys.modules, "zstandard", None)  # importing it fails
+    with pytest.raises(UserError) as refused:
+        TextFile(path)
+    assert str(refused.value) == f"{path}: pip install zstandard reads .zst files; or unpack it (zstd -d)"
+
+
+def test_a_zst_file_as_zstandard_packs_it(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard", reason="reads .zst files where it is installed")
+    packed = zstandard.ZstdCompressor().compress(b"one\n\ntwo\n")
+    assert list(TextFile(written(tmp_path, "text.zst", packed))) == ["one", "", "two"]
 
 
 @pytest.mark.parametrize("ending", PACKERS)
