@@ -111,7 +111,8 @@ def in_chunks(queries: Tensor, keys: Tensor, *others: Tensor) -> tuple[Sequence[
     size = at_once(queries, keys)
     parts = [tensor.split(size, 1) for tensor in (queries, *others)]
     (sources, pieces, units), most = keys.shape, min(size, queries.shape[1])
-    room = keys.new_empty(sources * most * pieces * units)
+    kind = torch.promote_types(queries.dtype, keys.dtype)  # one may be of an autocast, the other not
+    room = keys.new_empty(sources * most * pieces * units, dtype=kind)
     shapes = [(sources, part.shape[1], pieces, units) for part in parts[0]]
     return *parts, [room[: math.prod(shape)].view(shape) for shape in shapes]
 

@@ -294,3 +294,16 @@ def test_scores_and_gradients_are_those_of_the_formula() -> None:
 def test_numbers_of_rows_are_few() -> None:
     assert [few_rows(n) for n in (1, 2, 3, 4, 5, 100, 127, 128)] == [1, 2, 2, 4, 4, 64, 64, 128]
     assert [few_rows(n, up=True) for n in (1, 2, 3, 4, 5, 100, 128, 129)] == [1, 2, 4, 4, 8, 128, 128, 256]
+
+
+def test_float32_queries_attend_to_keys_of_bfloat16():
+    """Encoded under autocast and asked without it; the sum within the tanh is float32, as any sum of the two is."""
+    keys = torch.randn(2, 5, 8, dtype=torch.bfloat16, requires_grad=True)
+    queries, v = torch.randn(2, 3, 8, requires_grad=True), torch.randn(8, requires_grad=True)
+    scores: Any = AdditiveScores.apply(queries, keys, v)
+    wanted = (queries[:, :, None] + keys[:, None]).tanh() @ v
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, wanted)
+    given = torch.randn_like(wanted)
+    found, expected = (torch.autograd.grad(out, (queries, keys, v), given) for out in (scores, wanted))
+    torch.testing.assert_close(found, expected)
